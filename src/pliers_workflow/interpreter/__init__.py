@@ -1,0 +1,1 @@
+"""How a workflow moves: a pure function of chart, instance, command, facts and time."""
