@@ -305,6 +305,15 @@ END $$;
 CREATE TRIGGER workflow_execution_history_append_only BEFORE UPDATE OR DELETE ON workflow_execution_history
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
+-- Asserts inside a statement that each of its parts did what it was asked, before anything is committed.
+CREATE FUNCTION require_count(done bigint, wanted bigint, what text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    IF done <> wanted THEN
+        RAISE EXCEPTION '% of % % were written', done, wanted, what USING ERRCODE = 'assert_failure';
+    END IF;
+    RETURN done;
+END $$;
+
 -- How far the log is complete: every row at or below `horizon` is visible to everybody.
 CREATE TABLE log_horizon (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

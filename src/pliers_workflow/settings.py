@@ -1,0 +1,94 @@
+"""Settings, with the names of the specification's `WorkflowEngineConfig`.
+
+Read from the environment (`PLIERS_DATABASE__URL`, `PLIERS_EXECUTION__BATCH_SIZE_MAX` …) and from a `.env` file. Every
+setting has a default that serves; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DatabaseSettings(BaseModel):
+    """Where PostgreSQL is (spec: `database`)."""
+
+    #: a DSN; empty: the embedded PostgreSQL is started
+    url: str = ""
+    #: connections for reading; the commit pipeline has its own on top
+    max_connections: int = Field(10, ge=1, le=1000)
+    connection_timeout: float = Field(10, gt=0)
+    #: PostgreSQL's statement_timeout for writers and readers
+    query_timeout: float = Field(10, gt=0)
+    #: folder of the embedded PostgreSQL; empty: in the user's data folder
+    embedded_folder: str = ""
+
+
+class ExecutionSettings(BaseModel):
+    """How commands are executed (spec: `execution`)."""
+
+    #: commands in one batch
+    batch_size_max: int = Field(256, ge=1, le=2000)
+    #: batches in flight at once; each has a connection
+    batches_in_flight: int = Field(2, ge=1, le=16)
+    #: commands of one instance that fold into one write
+    fold_max: int = Field(256, ge=1, le=2000)
+    #: commands that may wait; more are answered 503
+    queue_length_max: int = Field(5000, ge=1)
+    #: age of the oldest waiting command beyond which new ones are answered 503
+    queue_age_max: float = Field(5, gt=0)
+    #: how long the outcome of a command may stay unknown while the database is away, before its caller is told so
+    default_timeout: float = Field(30, gt=0)
+    #: interpreter steps a command may take inside a batch (about 5 ms)
+    budget_steps: int = Field(20_000, ge=100)
+    #: and outside it, alone in a process of its own
+    budget_steps_alone: int = Field(2_000_000, ge=100)
+    #: charts heavier than this are always interpreted alone
+    chart_weight_max: int = Field(5_000, ge=1)
+    #: seconds an Idempotency-Key is remembered
+    idempotency_ttl: float = Field(86_400, gt=0)
+    #: timers claimed at once
+    timer_batch_size: int = Field(500, ge=1, le=5000)
+    #: how often due timers are looked for when nothing wakes the dispatcher
+    timer_poll: float = Field(1.0, gt=0)
+    timer_lease: float = Field(30, gt=1)
+
+
+class CacheSettings(BaseModel):
+    """Compiled charts kept in memory (spec: `cache`)."""
+
+    provider: Literal["memory"] = "memory"
+    #: total weight (states, transitions, expressions) of the charts kept
+    max_size: int = Field(200_000, ge=100)
+
+
+class SecuritySettings(BaseModel):
+    """Tokens and audit (spec: `security`)."""
+
+    #: denied attempts are written to the audit log
+    enable_audit_logging: bool = True
+    #: seconds a token's check may be reused; a token revoked on another node is refused after that
+    token_cache_ttl: float = Field(5, ge=0)
+
+
+class ServerSettings(BaseModel):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    #: bytes of a request body
+    body_size_max: int = Field(1_048_576, ge=1024)
+
+
+class Settings(BaseSettings):
+    """All settings of a node."""
+
+    model_config = SettingsConfigDict(env_prefix="PLIERS_", env_nested_delimiter="__", env_file=".env", extra="ignore")
+
+    database: DatabaseSettings = DatabaseSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+    cache: CacheSettings = CacheSettings()
+    security: SecuritySettings = SecuritySettings()
+    server: ServerSettings = ServerSettings()

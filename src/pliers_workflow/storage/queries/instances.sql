@@ -1,0 +1,222 @@
+-- The two statements of the batch-first commit, and what stands around them. Each names its tenants as an array that every
+-- join repeats, so that one batch may mix tenants and none can reach into another.
+
+-- name: load_batch
+-- A batch's instances, and of the requests' idempotency keys those that were used before, with each tenant's clock and
+-- directory revision. Rows of kind `i` come for every instance asked for, rows of kind `k` for known keys only.
+-- Served by workflow_instances_pkey, tenants_pkey, idempotency_records_pkey.
+SELECT 'i' AS kind, t.ord::int AS ord, coalesce(n.virtual_now, now()) AS now, n.directory_revision,
+       i.workflow_definition_id::text AS definition_id, i.workflow_name AS definition_name,
+       i.workflow_version::text AS version, i.revision, i.history_hash, i.status::text AS status, i.configuration,
+       i.current_state, i.previous_state, i.instance_data::text AS data, i.context_data::text AS context,
+       i.submission_data::text AS submission, i.machine::text AS machine, i.requester_id::text AS requester,
+       i.created_by::text AS created_by, i.created_at, i.last_activity_at, i.submission_id::text AS submission_id,
+       i.external_key, i.title, i.started_at, i.completed_at, i.failed_at, i.cancelled_at, i.timeout_at,
+       i.assigned_to::text AS assigned_to,
+       NULL::text AS key_instance, NULL::int AS key_seq, NULL::bytea AS key_body
+FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS t (tenant_id, id, ord)
+JOIN tenants n ON n.id = t.tenant_id
+LEFT JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id
+UNION ALL
+SELECT 'k', q.ord::int, k.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       k.workflow_instance_id::text, k.seq, k.body_hash
+FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY AS q (tenant_id, principal, route, key, ord)
+JOIN idempotency_records k
+    ON k.tenant_id = q.tenant_id AND k.principal = q.principal AND k.route = q.route AND k.key = q.key;
+
+-- name: lock_batch
+-- Wait for the row locks of a batch, in the one order that cannot deadlock. For commands that were overtaken twice: the
+-- read that follows in the same transaction cannot be overtaken again. Served by workflow_instances_pkey.
+SELECT i.id FROM unnest($1::text[], $2::uuid[]) AS t (tenant_id, id)
+JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id
+ORDER BY t.tenant_id, t.id
+FOR NO KEY UPDATE OF i;
+
+-- name: save_batch
+-- Write all of a batch: instances, history, work items, jobs, idempotency keys.
+--
+-- `writer` announces this transaction to the relay that moves the log's horizon, before any position is taken. `locked`
+-- takes the row locks in one order, leaving out what somebody else holds, has moved past the revision that was
+-- interpreted, or whose directory facts are stale; everything after it touches only what it let through, or what
+-- `created` has made. Positions are taken after the locks. A key that is taken fails the whole statement: the batch is
+-- read again and finds it. The answer names the instances written; the others were overtaken.
+WITH writer AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared(7254031)
+), locked AS MATERIALIZED (
+    SELECT t.*
+    FROM writer, unnest(
+        $1::text[], $2::uuid[], $3::int[], $4::int[], $5::bigint[], $6::bytea[], $7::text[], $8::text[], $9::text[],
+        $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[], $16::uuid[],
+        $17::text[], $18::int[]
+    ) AS t (
+        tenant_id, id, base_revision, revision, directory_revision, history_hash, status, current_state, previous_state,
+        configuration, data, context, machine, last_activity_at, timeout_at, assigned_to, title, ord
+    )
+    JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id AND i.revision = t.base_revision
+    JOIN tenants n ON n.id = t.tenant_id
+        AND (t.directory_revision IS NULL OR n.directory_revision = t.directory_revision)
+    ORDER BY t.tenant_id, t.id
+    FOR NO KEY UPDATE OF i SKIP LOCKED
+), changed AS (
+    UPDATE workflow_instances w SET
+        revision = l.revision,
+        history_hash = l.history_hash,
+        status = l.status::workflow_instance_status,
+        current_state = l.current_state,
+        previous_state = l.previous_state,
+        configuration = string_to_array(l.configuration, ' '),
+        instance_data = CASE WHEN l.data IS NULL THEN w.instance_data ELSE l.data::jsonb END,
+        context_data = CASE WHEN l.context IS NULL THEN w.context_data ELSE l.context::jsonb END,
+        machine = l.machine::jsonb,
+        last_activity_at = l.last_activity_at,
+        updated_at = l.last_activity_at,
+        timeout_at = l.timeout_at,
+        assigned_to = l.assigned_to,
+        title = l.title,
+        completed_at = CASE WHEN l.status = 'completed' THEN coalesce(w.completed_at, l.last_activity_at) END,
+        failed_at = CASE WHEN l.status = 'failed' THEN coalesce(w.failed_at, l.last_activity_at) END,
+        cancelled_at = CASE WHEN l.status = 'cancelled' THEN coalesce(w.cancelled_at, l.last_activity_at) END
+    FROM locked l
+    WHERE w.tenant_id = l.tenant_id AND w.id = l.id
+    RETURNING w.tenant_id, w.id, w.workflow_definition_id, l.ord
+), created AS (
+    INSERT INTO workflow_instances (
+        tenant_id, id, revision, history_hash, status, current_state, previous_state, configuration, instance_data,
+        context_data, machine, last_activity_at, updated_at, timeout_at, assigned_to, title, completed_at, failed_at,
+        cancelled_at, workflow_definition_id, workflow_name, workflow_version, submission_id, submission_data,
+        external_key, requester_id, created_by, created_at, started_at
+    )
+    SELECT t.tenant_id, t.id, t.revision, t.history_hash, t.status::workflow_instance_status, t.current_state,
+           t.previous_state, string_to_array(t.configuration, ' '), t.data::jsonb, t.context::jsonb, t.machine::jsonb,
+           t.last_activity_at, t.last_activity_at, t.timeout_at, t.assigned_to, t.title,
+           CASE WHEN t.status = 'completed' THEN t.last_activity_at END,
+           CASE WHEN t.status = 'failed' THEN t.last_activity_at END,
+           CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
+           t.definition_id, t.definition_name, t.version, t.submission_id, t.submission::jsonb, t.external_key,
+           t.requester, t.created_by, t.created_at, t.started_at
+    FROM writer, unnest(
+        $19::text[], $20::uuid[], $21::int[], $22::bigint[], $23::bytea[], $24::text[], $25::text[], $26::text[],
+        $27::text[], $28::text[], $29::text[], $30::text[], $31::timestamptz[], $32::timestamptz[], $33::uuid[],
+        $34::text[], $35::uuid[], $36::text[], $37::text[], $38::uuid[], $39::text[], $40::text[], $41::uuid[],
+        $42::uuid[], $43::timestamptz[], $44::timestamptz[]
+    ) AS t (
+        tenant_id, id, revision, directory_revision, history_hash, status, current_state, previous_state,
+        configuration, data, context, machine, last_activity_at, timeout_at, assigned_to,
+        title, definition_id, definition_name, version, submission_id, submission, external_key, requester,
+        created_by, created_at, started_at
+    )
+    JOIN tenants n ON n.id = t.tenant_id
+        AND (t.directory_revision IS NULL OR n.directory_revision = t.directory_revision)
+    ORDER BY t.tenant_id, t.id
+    ON CONFLICT (tenant_id, id) DO NOTHING
+    RETURNING tenant_id, id, workflow_definition_id
+), saved AS MATERIALIZED (
+    SELECT tenant_id, id, workflow_definition_id FROM changed
+    UNION ALL
+    SELECT tenant_id, id, workflow_definition_id FROM created
+), logged AS (
+    INSERT INTO workflow_execution_history (
+        tenant_id, workflow_instance_id, seq, id, command_id, action_type, from_state, to_state, execution_data,
+        executed_at, executed_by, previous_hash, hash
+    )
+    SELECT h.tenant_id, h.instance_id, h.seq, h.id, h.command_id, h.action_type::workflow_action_type, h.from_state,
+           h.to_state, h.record::json, h.executed_at, h.executed_by, h.previous_hash, h.hash
+    FROM unnest(
+        $45::text[], $46::uuid[], $47::int[], $48::uuid[], $49::text[], $50::text[], $51::text[], $52::text[],
+        $53::text[], $54::timestamptz[], $55::uuid[], $56::bytea[], $57::bytea[]
+    ) AS h (
+        tenant_id, instance_id, seq, id, command_id, action_type, from_state, to_state, record, executed_at,
+        executed_by, previous_hash, hash
+    )
+    JOIN saved s ON s.tenant_id = h.tenant_id AND s.id = h.instance_id
+    ORDER BY h.tenant_id, h.instance_id, h.seq
+), opened AS (
+    INSERT INTO workflow_approvals (
+        tenant_id, id, workflow_instance_id, workflow_definition_id, item, chain_id, step_id, visit, round,
+        approver_type, approver_key, slot, approver_id, principal_id, timeout_at, created_at, action, comments,
+        decision_data, decided_by, decided_at, delegated_to, delegated_at, weight, group_key
+    )
+    SELECT a.tenant_id, a.id, a.instance_id, s.workflow_definition_id, a.item, a.chain, a.stage, a.visit, a.round,
+           a.approver_type, a.approver, a.slot,
+           CASE WHEN a.approver_type = 'user' THEN a.approver::uuid ELSE a.decided_by END, a.principal, a.timeout_at,
+           a.created_at, a.action::approval_action, a.comments, a.decision_data::jsonb, a.decided_by, a.decided_at,
+           a.delegated_to, CASE WHEN a.delegated_to IS NOT NULL THEN a.decided_at END, a.weight, a.group_key
+    FROM unnest(
+        $58::text[], $59::uuid[], $60::uuid[], $61::text[], $62::text[], $63::text[], $64::int[], $65::int[],
+        $66::text[], $67::text[], $68::int[], $69::uuid[], $70::timestamptz[], $71::timestamptz[], $72::text[],
+        $73::text[], $74::text[], $75::uuid[], $76::timestamptz[], $77::uuid[], $78::int[], $79::text[]
+    ) AS a (
+        tenant_id, id, instance_id, item, chain, stage, visit, round, approver_type, approver, slot, principal,
+        timeout_at, created_at, action, comments, decision_data, decided_by, decided_at, delegated_to, weight, group_key
+    )
+    JOIN saved s ON s.tenant_id = a.tenant_id AND s.id = a.instance_id
+), wanted AS MATERIALIZED (
+    SELECT a.*
+    FROM unnest(
+        $80::text[], $81::uuid[], $82::text[], $83::text[], $84::text[], $85::text[], $86::uuid[], $87::timestamptz[],
+        $88::uuid[], $89::int[], $90::text[], $91::uuid[]
+    ) AS a (
+        tenant_id, instance_id, item, action, comments, decision_data, decided_by, decided_at, delegated_to, weight,
+        group_key, principal
+    )
+    JOIN saved s ON s.tenant_id = a.tenant_id AND s.id = a.instance_id
+), settled AS (
+    UPDATE workflow_approvals w SET
+        action = a.action::approval_action,
+        comments = a.comments,
+        decision_data = a.decision_data::jsonb,
+        decided_by = a.decided_by,
+        decided_at = a.decided_at,
+        approver_id = coalesce(w.approver_id, a.decided_by),
+        principal_id = coalesce(a.principal, w.principal_id),
+        delegated_to = a.delegated_to,
+        delegated_at = CASE WHEN a.delegated_to IS NOT NULL THEN a.decided_at END,
+        weight = a.weight,
+        group_key = a.group_key
+    FROM wanted a
+    WHERE w.tenant_id = a.tenant_id AND w.workflow_instance_id = a.instance_id AND w.item = a.item AND w.action IS NULL
+    RETURNING 1
+), scheduled AS (
+    INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_at, clock, created_at)
+    SELECT j.tenant_id, j.id, 'timer', j.instance_id, j.name, j.due_at, j.clock::jsonb, j.created_at
+    FROM unnest(
+        $92::text[], $93::uuid[], $94::uuid[], $95::text[], $96::timestamptz[], $97::text[], $98::timestamptz[]
+    ) AS j (tenant_id, id, instance_id, name, due_at, clock, created_at)
+    JOIN saved s ON s.tenant_id = j.tenant_id AND s.id = j.instance_id
+    ON CONFLICT (tenant_id, id) DO UPDATE SET due_at = excluded.due_at, clock = excluded.clock,
+        lease_owner = NULL, lease_until = NULL, attempt = 0, status = 'ready'
+), dropped AS (
+    DELETE FROM workflow_jobs w
+    USING unnest($99::text[], $100::uuid[], $101::uuid[]) AS j (tenant_id, instance_id, id), saved s
+    WHERE s.tenant_id = j.tenant_id AND s.id = j.instance_id
+        AND w.tenant_id = j.tenant_id AND w.id = j.id
+), keyed AS (
+    INSERT INTO idempotency_records (
+        tenant_id, principal, route, key, body_hash, workflow_instance_id, seq, command_id, created_at, expires_at)
+    SELECT k.tenant_id, k.principal, k.route, k.key, k.body_hash, k.instance_id, k.seq, k.command_id, now(),
+           now() + $110::interval
+    FROM unnest(
+        $102::text[], $103::text[], $104::text[], $105::text[], $106::bytea[], $107::uuid[], $108::int[], $109::text[]
+    ) AS k (tenant_id, principal, route, key, body_hash, instance_id, seq, command_id)
+    JOIN saved s ON s.tenant_id = k.tenant_id AND s.id = k.instance_id
+    ORDER BY k.tenant_id, k.principal, k.route, k.key
+)
+SELECT
+    (SELECT array_agg(id::text) FROM saved) AS saved,
+    require_count((SELECT count(*) FROM settled), (SELECT count(*) FROM wanted), 'settled work items');
+
+-- name: applied_commands
+-- Of commands whose commit is uncertain, those that are in the history after all. Served by the history's primary key.
+SELECT h.workflow_instance_id::text AS instance_id, h.seq, h.command_id
+FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) AS t (tenant_id, id, base_revision, command_id)
+JOIN workflow_execution_history h
+    ON h.tenant_id = t.tenant_id AND h.workflow_instance_id = t.id AND h.seq > t.base_revision
+    AND h.command_id = t.command_id;
+
+-- name: history_until
+-- The history rows of one instance up to a seq, in order, to fold. Served by the history's primary key.
+SELECT seq, command_id, execution_data::text AS record, executed_at, previous_hash, hash
+FROM workflow_execution_history
+WHERE tenant_id = $1 AND workflow_instance_id = $2 AND seq <= $3
+ORDER BY seq;
