@@ -255,6 +255,8 @@ class Chart:
     handles_errors: bool
     #: roots that any expression of the chart reads: `data`, `user`, `requester` …
     roots: frozenset[str] = field(default_factory=frozenset)
+    #: the definition's `metadata`, for expressions
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     #: the document's size measure; large charts are interpreted outside the batch
     weight: int = 0
     #: sha256 of the canonical document

@@ -35,6 +35,10 @@ class WorkflowStarted(_Event, tag="workflow.started"):
 
 class StateEntered(_Event, tag="workflow.state.entered"):
     state: str
+    #: where it stands in the configuration, which keeps document order; so folding needs no chart
+    position: int = 0
+    #: inside a region of a parallel state, so that it does not become `current_state`
+    in_region: bool = False
 
 
 class StateExited(_Event, tag="workflow.state.exited"):
