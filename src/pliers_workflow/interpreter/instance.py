@@ -73,7 +73,8 @@ class WorkItem(Struct, frozen=True, omit_defaults=True):
     #: user id, or the role's or group's key
     approver: str
     slot: int = 1
-    #: who may decide it: the one user, or the members at the moment the stage was asked (frozen)
+    #: who may decide it: the one user, or the members at the moment the stage was asked (frozen); empty in later slots
+    #: of a role or group, where it is the seat's members who have not decided yet
     eligible: tuple[str, ...] = ()
     #: the person in whose place the present one was asked, by delegation
     principal: str | None = None
@@ -108,14 +109,22 @@ class StageRun(Struct, frozen=True, omit_defaults=True):
     seats: tuple[Seat, ...] = ()
     #: hash of the watched fields' values when the stage was granted
     watched_hash: str | None = None
+    #: everyone asked so far, `user:ID`, `role:KEY` or `group:KEY`, with the last slot given
+    asked: dict[str, int] = {}
 
 
-class Seat(Struct, frozen=True):
+class Seat(Struct, frozen=True, omit_defaults=True):
     """One approver of a stage, resolved."""
 
     approver_type: Literal["user", "role", "group"]
+    #: user id, or role or group key; the username where there is no such user
     approver: str
+    #: who may decide, frozen; empty: nobody was to be had, nor any fallback
     eligible: tuple[str, ...]
+    #: position in the definition's approvers of the stage (a dynamic one may give several seats)
+    entry: int = 0
+    #: whom it stands in for, as `user:NAME`, `role:KEY` or `group:KEY`
+    instead_of: str | None = None
 
 
 class ChainRun(Struct, frozen=True, omit_defaults=True):
@@ -157,8 +166,12 @@ class Machine(Struct, omit_defaults=True):
     chains: dict[str, ChainRun] = {}
     #: past rounds' granted stages by chain id: stage id -> watched hash, kept until the chain is granted
     earlier_grants: dict[str, dict[str, str]] = {}
+    #: who voted in those stages: chain id -> stage id -> user ids
+    earlier_voters: dict[str, dict[str, tuple[str, ...]]] = {}
     #: last round by chain id, while changes are awaited
     rounds: dict[str, int] = {}
+    #: who had been asked in the settled stages of a chain's last round: chain id -> stage id -> user ids
+    settled: dict[str, dict[str, tuple[str, ...]]] = {}
     incidents: dict[str, Incident] = {}
     #: the status before it was suspended
     resumes_to: Status | None = None
