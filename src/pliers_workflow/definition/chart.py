@@ -261,3 +261,7 @@ class Chart:
     weight: int = 0
     #: sha256 of the canonical document
     content_hash: str = ""
+    #: what the interpreter has worked out once and keeps: candidates by state number and trigger, routes by transition
+    #: number. Both follow from the rest of the chart, and are bounded.
+    candidates: dict[tuple[int, str], tuple[Transition, ...]] = field(default_factory=dict, repr=False)
+    routes: dict[int, Any] = field(default_factory=dict, repr=False)

@@ -23,7 +23,7 @@ from .facts import ScriptAnswer, ScriptRequest, User
 from .folding import APPLY, thaw
 
 if TYPE_CHECKING:
-    from pliers_workflow.definition.chart import Chart, Condition, Guard, Payload
+    from pliers_workflow.definition.chart import Chart, Condition, Guard, Payload, State
     from pliers_workflow.definition.expressions import Budget, Expression
 
     from .commands import Actor
@@ -67,8 +67,8 @@ class Draft:
     """See the module. `interpreter.interpret` makes one for each command and reads it out at the end."""
 
     __slots__ = (
-        "actor", "budget", "chart", "effects", "events", "external", "facts", "instance", "internal", "looked_at",
-        "numbers", "now", "profiles", "trigger",
+        "active", "actor", "budget", "chart", "effects", "events", "external", "facts", "instance", "internal",
+        "looked_at", "microsteps", "now", "numbers", "profiles", "reported", "running", "trigger",
     )  # fmt: skip
 
     chart: Chart
@@ -82,6 +82,14 @@ class Draft:
     internal: deque[Trigger]
     #: zero-delay sends, delivered when the macrostep is over
     external: deque[Trigger]
+    #: the instance's configuration as states of the chart, in document order; kept in step by the statechart
+    active: list[State]
+    #: False as soon as a top-level final state is entered
+    running: bool
+    #: taken so far by this command
+    microsteps: int
+    #: guards whose error is on record already, so that one is reported once a command
+    reported: set[str]
     #: the trigger being worked off; eventless transitions still see it (SCXML's `_event`)
     trigger: Trigger | None
     facts: Facts
@@ -105,6 +113,10 @@ class Draft:
         self.effects = []
         self.internal = deque()
         self.external = deque()
+        self.active = [chart.by_id[state] for state in instance.configuration]
+        self.running = True
+        self.microsteps = 0
+        self.reported = set()
         self.trigger = None
         self.looked_at = {}
         self.numbers = {}

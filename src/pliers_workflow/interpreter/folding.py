@@ -1,7 +1,7 @@
 """Fold events into an instance: the only code that changes one.
 
 `apply` changes a working copy; every container in it is replaced and never mutated, so that an instance handed out
-before stays as it was. The interpreter's draft applies each event as it is emitted, and `fold` applies the events of a
+before stays as it was. (The events of approvals have their part in `approval_folding`.) The interpreter's draft applies each event as it is emitted, and `fold` applies the events of a
 history row: the same functions, so folding the log gives the instance by construction. Nothing here needs the chart.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from . import approval_folding
 from . import events as e
-from .instance import ChainRun, Instance, Machine, StageRun, Status, Vote, WorkItem
+from .instance import ChainRun, Instance, Machine, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -113,10 +113,7 @@ def _without(mapping: dict[str, _V], key: str) -> dict[str, _V]:
 
 def _count(machine: Machine, counter: str, identifier: str) -> None:
     """Remember the highest number given: `timer/7` makes the counter `timer` 7."""
-    _count_to(machine, counter, int(identifier.rpartition("/")[2]))
-
-
-def _count_to(machine: Machine, counter: str, number: int) -> None:
+    number = int(identifier.rpartition("/")[2])
     if machine.counters.get(counter, 0) < number:
         machine.counters = _with(machine.counters, counter, number)
 
@@ -211,7 +208,7 @@ def _for_reading(instance: Instance, event: Struct, at: datetime) -> None:
     """Changes nothing."""
 
 
-# -- timers and incidents ----------------------------------------------------------------------------------------------
+# -- timers ------------------------------------------------------------------------------------------------------------
 
 
 def _timer_scheduled(instance: Instance, event: e.TimerScheduled, at: datetime) -> None:
@@ -223,145 +220,6 @@ def _timer_scheduled(instance: Instance, event: e.TimerScheduled, at: datetime) 
 
 def _timer_gone(instance: Instance, event: e.TimerCancelled | e.TimeoutOccurred, at: datetime) -> None:
     instance.machine.timers = _without(instance.machine.timers, event.timer)
-
-
-def _incident_raised(instance: Instance, event: e.IncidentRaised, at: datetime) -> None:
-    machine = instance.machine
-    incident = event.incident
-    machine.incidents = _with(machine.incidents, incident.id, incident)
-    _count(machine, "incident", incident.id)
-    if incident.stage is not None and incident.state in machine.chains:
-        chain = machine.chains[incident.state]
-        _change_chain(machine, incident.state, status="stuck", stages=_settled(chain, incident.stage, "stuck"))
-
-
-def _incident_resolved(instance: Instance, event: e.IncidentResolved, at: datetime) -> None:
-    instance.machine.incidents = _without(instance.machine.incidents, event.incident)
-
-
-# -- approvals ---------------------------------------------------------------------------------------------------------
-
-
-def _change_chain(machine: Machine, state: str, **changes: Any) -> None:
-    machine.chains = _with(machine.chains, state, replace(machine.chains[state], **changes))
-
-
-def _settled(chain: ChainRun, stage: str, status: str, **changes: Any) -> tuple[StageRun, ...]:
-    """The chain's stages, that one with another status; added when it has not been asked."""
-    if any(run.id == stage for run in chain.stages):
-        return tuple([replace(run, status=status, **changes) if run.id == stage else run for run in chain.stages])
-    return (*chain.stages, replace(StageRun(id=stage, status="asking"), status=status, **changes))
-
-
-def _change_stage(machine: Machine, state: str, stage: str, change: Callable[[StageRun], StageRun]) -> None:
-    chain = machine.chains[state]
-    stages = tuple([change(run) if run.id == stage else run for run in chain.stages])
-    machine.chains = _with(machine.chains, state, replace(chain, stages=stages))
-
-
-def _less(items: tuple[WorkItem, ...], item: str) -> tuple[WorkItem, ...]:
-    return tuple([each for each in items if each.id != item])
-
-
-def _chain_started(instance: Instance, event: e.ChainStarted, at: datetime) -> None:
-    machine = instance.machine
-    run = ChainRun(chain=event.chain, state=event.state, visit=event.visit, round=event.round, status="asking")
-    machine.chains = _with(machine.chains, event.state, run)
-    _count_to(machine, "visit", event.visit)
-
-
-def _stage_asked(instance: Instance, event: e.StageAsked, at: datetime) -> None:
-    chain = instance.machine.chains[event.state]
-    run = StageRun(id=event.stage, status="asking", seats=event.seats)
-    stages = (*[each for each in chain.stages if each.id != event.stage], run)
-    _change_chain(instance.machine, event.state, stages=stages)
-
-
-def _stage_skipped(instance: Instance, event: e.StageSkipped, at: datetime) -> None:
-    chain = instance.machine.chains[event.state]
-    _change_chain(instance.machine, event.state, stages=_settled(chain, event.stage, "skipped"))
-
-
-def _approval_requested(instance: Instance, event: e.ApprovalRequested, at: datetime) -> None:
-    machine = instance.machine
-    item = event.item
-    _change_stage(machine, event.state, event.stage, lambda run: replace(run, items=(*run.items, item)))
-    _count(machine, "item", item.id)
-
-
-def _approval_decided(instance: Instance, event: e.ApprovalGranted | e.ApprovalRejected, at: datetime) -> None:
-    vote = Vote(
-        item=event.item,
-        user=event.user,
-        action="approve" if type(event) is e.ApprovalGranted else "reject",
-        seat=event.seat,
-        principal=event.principal,
-        weight=event.weight,
-        group=event.group,
-    )
-    _change_stage(
-        instance.machine,
-        event.state,
-        event.stage,
-        lambda run: replace(run, items=_less(run.items, event.item), votes=(*run.votes, vote)),
-    )
-
-
-def _changes_requested(instance: Instance, event: e.ChangesRequested, at: datetime) -> None:
-    machine = instance.machine
-    _change_stage(
-        machine, event.state, event.stage, lambda run: replace(run, items=_less(run.items, event.item))
-    )
-    chain = machine.chains[event.state]
-    _change_chain(machine, event.state, status="changes_requested")
-    granted = {run.id: run.watched_hash or "" for run in chain.stages if run.status == "granted"}
-    earlier = {**machine.earlier_grants.get(event.chain, {}), **granted}
-    machine.earlier_grants = _with(machine.earlier_grants, event.chain, earlier)
-    machine.rounds = _with(machine.rounds, event.chain, chain.round)
-
-
-def _approval_delegated(instance: Instance, event: e.ApprovalDelegated, at: datetime) -> None:
-    replacement = event.replacement
-
-    def change(run: StageRun) -> StageRun:
-        items = _less(run.items, event.item)
-        return replace(run, items=items if replacement is None else (*items, replacement))
-
-    _change_stage(instance.machine, event.state, event.stage, change)
-    if replacement is not None:
-        _count(instance.machine, "item", replacement.id)
-
-
-def _approval_withdrawn(instance: Instance, event: e.ApprovalWithdrawn, at: datetime) -> None:
-    _change_stage(
-        instance.machine, event.state, event.stage, lambda run: replace(run, items=_less(run.items, event.item))
-    )
-
-
-def _stage_granted(instance: Instance, event: e.StageGranted, at: datetime) -> None:
-    chain = instance.machine.chains[event.state]
-    stages = _settled(chain, event.stage, "granted", watched_hash=event.watched_hash or None)
-    _change_chain(instance.machine, event.state, stages=stages)
-
-
-def _stage_refused(instance: Instance, event: e.StageRefused, at: datetime) -> None:
-    chain = instance.machine.chains[event.state]
-    _change_chain(instance.machine, event.state, stages=_settled(chain, event.stage, "refused"))
-
-
-def _chain_granted(instance: Instance, event: e.ChainGranted, at: datetime) -> None:
-    _end_chain(instance.machine, event.state, event.chain, "granted")
-
-
-def _chain_refused(instance: Instance, event: e.ChainRefused, at: datetime) -> None:
-    _end_chain(instance.machine, event.state, event.chain, "refused")
-
-
-def _end_chain(machine: Machine, state: str, chain: str, status: str) -> None:
-    """What earlier rounds granted is of no more use: the next activation begins with a first round."""
-    _change_chain(machine, state, status=status)
-    machine.earlier_grants = _without(machine.earlier_grants, chain)
-    machine.rounds = _without(machine.rounds, chain)
 
 
 #: Event type -> what it changes. Every event is here; a test holds that.
@@ -379,25 +237,11 @@ APPLY: dict[type[Struct], Callable[[Instance, Any, datetime], None]] = {
     e.TimerScheduled: _timer_scheduled,
     e.TimerCancelled: _timer_gone,
     e.TimeoutOccurred: _timer_gone,
-    e.ChainStarted: _chain_started,
-    e.StageAsked: _stage_asked,
-    e.StageSkipped: _stage_skipped,
-    e.ApprovalRequested: _approval_requested,
-    e.ApprovalGranted: _approval_decided,
-    e.ApprovalRejected: _approval_decided,
-    e.ChangesRequested: _changes_requested,
-    e.ApprovalDelegated: _approval_delegated,
-    e.ApprovalWithdrawn: _approval_withdrawn,
-    e.StageGranted: _stage_granted,
-    e.StageRefused: _stage_refused,
-    e.ChainGranted: _chain_granted,
-    e.ChainRefused: _chain_refused,
-    e.IncidentRaised: _incident_raised,
-    e.IncidentResolved: _incident_resolved,
     e.StatusChanged: _status_changed,
     e.WorkflowSuspended: _workflow_suspended,
     e.WorkflowResumed: _workflow_resumed,
     e.WorkflowCompleted: _workflow_completed,
     e.WorkflowFailed: _workflow_failed,
     e.WorkflowCancelled: _workflow_cancelled,
+    **approval_folding.APPLY,
 }
