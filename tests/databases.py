@@ -1,0 +1,84 @@
+"""Databases for tests: one server for a whole test run, one database for each test, cloned from a migrated template."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from pliers_workflow.storage.migrations import migrate
+
+T = TypeVar("T")
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The DSN of another database of the same server."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+class Server:
+    """A PostgreSQL server whose databases come and go. Used from any thread and any event loop."""
+
+    def __init__(self, dsn: str, prefix: str) -> None:
+        #: of a database that may be connected to while others are made
+        self.dsn = dsn
+        self._prefix = prefix
+        self._count = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test databases", daemon=True)
+        self._thread.start()
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    @property
+    def template(self) -> str:
+        """The name of the migrated template; every worker of a run shares it."""
+        return f"{self._prefix}_template"
+
+    def make_template(self) -> None:
+        """Create and migrate the template, once for each run."""
+        self.create(self.template, template="template0")
+        self.run(migrate(with_database(self.dsn, self.template)))
+        # Nobody connects to it again, so that any number of clones can be taken at once.
+        self.execute(f'ALTER DATABASE "{self.template}" ALLOW_CONNECTIONS false')
+
+    def create(self, name: str, *, template: str) -> str:
+        """A new database; its DSN."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return with_database(self.dsn, name)
+
+    def clone(self) -> tuple[str, str]:
+        """A fresh, migrated database: its name and DSN."""
+        self._count += 1
+        name = f"{self._prefix}_{os.getpid()}_{self._count}"
+        return name, self.create(name, template=self.template)
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside any transaction."""
+        self.run(self._execute(statement))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this server's own loop, so that no test's loop is touched."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self.run(self._connection.close())
+            self._connection = None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _execute(self, statement: str) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self.dsn, timeout=30)
+        await self._connection.execute(statement)
