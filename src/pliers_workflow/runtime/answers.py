@@ -60,3 +60,17 @@ class Overloaded(EngineError):
 
 class ShuttingDown(EngineError):
     """This node is draining; ask another one."""
+
+
+class OutcomeUnknown(EngineError):
+    """The database went away while this command was being committed; it may have been applied or not.
+
+    Repeat the request with the same Idempotency-Key, or read the instance: its history names every applied command.
+    """
+
+    def __init__(self, command_id: str) -> None:
+        super().__init__(
+            f"it is not known whether command {command_id} was applied, because the database went away; "
+            "repeat it with the same Idempotency-Key, or look for it in the instance's history"
+        )
+        self.command_id = command_id

@@ -1,0 +1,216 @@
+"""The engine of one node: its services and pools put together, and the one way to give an instance a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
+from pliers_workflow.interpreter.rejections import MESSAGES, Reason, Rejection
+from pliers_workflow.storage import identity
+from pliers_workflow.storage.canonical import encode
+from pliers_workflow.storage.database import open_pool
+
+from .answers import Answer, NotFound, RequestKey
+from .audit import Audit
+from .catalog import Catalog
+from .directory import Directory
+from .housekeeping import Housekeeping
+from .pipeline import Pipeline
+from .scripts import ScriptSandbox
+from .solo import SoloInterpreter
+from .submissions import Submissions
+from .tenants import Tenants
+from .timers import TimerDispatcher
+from .tokens import Tokens
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from pliers_workflow.settings import Settings
+
+    from .principal import Principal
+    from .rows import DefinitionRow
+
+#: Bytes of canonical JSON that instance data may have (design §4); larger values are attachments.
+DATA_SIZE_MAX = 256 * 1024
+
+
+class Engine:
+    """See the module. `open_engine` makes one; `start` begins to work, `close` drains."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool[Any], readers: asyncpg.Pool[Any]) -> None:
+        self.settings = settings
+        #: who this node is in leases and health
+        self.node = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+        self.pool = pool
+        self.readers = readers
+        self.audit = Audit(pool)
+        self.catalog = Catalog(pool, self.audit)
+        self.directory = Directory(pool, self.audit)
+        self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
+        self.tenants = Tenants(pool, self.audit)
+        self.scripts = ScriptSandbox()
+        self._solo = SoloInterpreter(self, budget_steps=settings.execution.budget_steps_alone)
+        self.pipeline = Pipeline(
+            pool,
+            charts=self.catalog,
+            directory=self.directory,
+            scripts=self.scripts,
+            solo=self._solo,
+            settings=settings.execution,
+        )
+        self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
+        self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
+        self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
+
+    async def start(self, *, services: bool = True) -> None:
+        """Begin to work; `services` False: commands only, no timers and no housekeeping (for tests that move time)."""
+        await self.pipeline.start()
+        if services:
+            await self.housekeeping.start()
+            await self.timers.start()
+
+    async def close(self) -> None:
+        """Drain: claim nothing more, commit what waits, close the pools."""
+        await self.timers.close()
+        await self.housekeeping.close()
+        await self.submissions.close()
+        await self.pipeline.close()
+        await self.scripts.close()
+        self._solo.close()
+        await asyncio.gather(self.pool.close(), self.readers.close())
+
+    def overloaded(self) -> float | None:
+        """Seconds after which to try again, when no more commands are taken now; else None."""
+        return self.pipeline.overloaded()
+
+    async def execute(
+        self,
+        tenant_id: str,
+        instance_id: str,
+        command: Command,
+        *,
+        request: RequestKey | None = None,
+        background: bool = False,
+    ) -> Answer:
+        """
+        Give an instance a command; the answer comes when it is committed and flushed, or refused.
+
+        A caller that goes away does not take its command with it. Raises `Overloaded`, `ShuttingDown`, and
+        `OutcomeUnknown` where the database went away in between.
+        """
+        if not identity.is_uuid(instance_id):
+            return NotFound()
+        return await asyncio.shield(
+            self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
+        )
+
+    async def _execute_background(self, tenant_id: str, instance_id: str, command: Command) -> Answer:
+        return await self.execute(tenant_id, instance_id, command, background=True)
+
+    async def start_instance(
+        self,
+        principal: Principal,
+        definition: DefinitionRow,
+        *,
+        data: dict[str, Any],
+        context: dict[str, Any] | None = None,
+        requester: str | None = None,
+        submission_id: str | None = None,
+        submission: dict[str, Any] | None = None,
+        external_key: str | None = None,
+        request: RequestKey | None = None,
+        instance_id: str | None = None,
+        command_id: str | None = None,
+    ) -> Answer:
+        """
+        Start an instance of a published definition for `requester` (a user id; by default the principal).
+
+        Only operators start for somebody else. With an `instance_id` the start may be repeated: it happens once.
+        """
+        if requester is not None and requester != principal.user_id and not principal.may("operator"):
+            return Rejection(
+                Reason.NOT_ALLOWED, MESSAGES[Reason.NOT_ALLOWED], {"allowed": ["requester", "permission:operator"]}
+            )
+        if len(encode(data)) > DATA_SIZE_MAX:
+            return Rejection(Reason.DATA_TOO_LARGE, MESSAGES[Reason.DATA_TOO_LARGE])
+        instance_id = instance_id or identity.new_instance_id(datetime.now(UTC))
+        order = StartInstance(
+            instance_id=instance_id,
+            definition_id=definition.id,
+            data=data,
+            context=context or {},
+            requester=requester,
+            submission_id=submission_id,
+            submission=submission or {},
+            external_key=external_key,
+        )
+        command = Command(id=command_id or str(uuid4()), actor=actor(principal), order=order)
+        return await self.execute(principal.tenant_id, instance_id, command, request=request)
+
+    async def _start_submission(
+        self,
+        principal: Principal,
+        definition: DefinitionRow,
+        *,
+        instance_id: str,
+        command_id: str,
+        data: dict[str, Any],
+        context: dict[str, Any],
+        requester: str,
+        submission_id: str,
+        submission: dict[str, Any],
+    ) -> Answer:
+        """The engine starts what a submission is bound to, in the submitter's name."""
+        order = StartInstance(
+            instance_id=instance_id,
+            definition_id=definition.id,
+            data=data,
+            context=context,
+            requester=requester,
+            submission_id=submission_id,
+            submission=submission,
+        )
+        command = Command(id=command_id, actor=actor(principal), order=order)
+        return await self.execute(principal.tenant_id, instance_id, command)
+
+    async def document(self, tenant_id: str, definition_id: str) -> dict[str, Any]:
+        """The document of a definition (for `SoloInterpreter`)."""
+        row = await self.catalog.get(tenant_id, definition_id)
+        assert row is not None, "an instance's definition exists"
+        return row.definition
+
+
+def actor(principal: Principal) -> Actor:
+    """The principal as the interpreter sees it: the person, and what lets them act for others."""
+    permissions: Sequence[str] = sorted(principal.permissions & {"operator", "admin"})
+    return Actor(user=principal.user_id, permissions=tuple(permissions))
+
+
+async def open_engine(settings: Settings) -> Engine:
+    """
+    Connect to PostgreSQL and put an engine together; `start` makes it work. The schema must be migrated already.
+
+    Raises asyncpg's errors and OSError when the server cannot be reached.
+    """
+    database = settings.database
+    async with AsyncExitStack() as stack:
+        in_flight = settings.execution.batches_in_flight
+        pool = await open_pool(
+            database.url, min_size=in_flight + 1, max_size=in_flight + 6, purpose="write",
+            statement_timeout=database.query_timeout, connect_timeout=database.connection_timeout,
+        )  # fmt: skip
+        stack.push_async_callback(pool.close)
+        readers = await open_pool(
+            database.url, min_size=1, max_size=database.max_connections, purpose="read",
+            statement_timeout=database.query_timeout, connect_timeout=database.connection_timeout,
+        )  # fmt: skip
+        stack.pop_all()
+    return Engine(settings, pool, readers)

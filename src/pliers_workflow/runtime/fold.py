@@ -1,0 +1,161 @@
+"""Folding: what the commands of one instance come to within one batch.
+
+Each command is interpreted on what the one before left, has its own history row and its own answer; the instance is
+written once, and its work items and timers are netted, because one statement cannot insert and update the same row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from pliers_workflow.interpreter.commands import FireTimer
+from pliers_workflow.interpreter.effects import CancelTimer, Effect, OpenWorkItem, ScheduleTimer, SettleWorkItem
+
+from .answers import Accepted, Answer
+from .history import encode_record, first_hash, next_hash
+
+if TYPE_CHECKING:
+    from pliers_workflow.interpreter.instance import Instance, Timer
+    from pliers_workflow.interpreter.outcome import Outcome
+    from pliers_workflow.storage.instances import BatchWrites, Loaded
+
+    from .queue import Key, Pending
+
+#: Facts that come from the directory, by the first word of their key.
+_DIRECTORY: Final = ("user:", "username:", "role:", "group:")
+
+
+class _Row:
+    """A history row of this fold."""
+
+    __slots__ = ("at", "from_state", "hash", "outcome", "pending", "previous_hash", "record")
+
+    def __init__(
+        self, pending: Pending, outcome: Outcome, from_state: str | None, record: bytes, previous_hash: bytes, hash_: bytes
+    ) -> None:
+        self.pending = pending
+        self.outcome = outcome
+        self.from_state = from_state
+        self.record = record
+        self.previous_hash = previous_hash
+        self.hash = hash_
+        self.at = outcome.instance.last_activity_at
+
+
+class Fold:
+    """One instance in one batch."""
+
+    __slots__ = (
+        "answers", "base", "deferred", "directory_revision", "dropped", "hash", "instance", "key", "next", "now", "opened",
+        "parked", "pendings", "rests_on_directory", "rows", "scheduled", "settled",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, pendings: list[Pending], loaded: Loaded) -> None:
+        self.key = key
+        self.pendings = pendings
+        self.base = loaded.instance
+        self.instance: Instance | None = loaded.instance
+        self.hash = loaded.history_hash or first_hash(key[1])
+        self.now = loaded.now
+        self.directory_revision = loaded.directory_revision
+        self.rests_on_directory = False
+        #: position of the command to be interpreted next
+        self.next = 0
+        self.rows: list[_Row] = []
+        #: answers that are given when the batch is committed
+        self.answers: list[tuple[Pending, Answer]] = []
+        #: left for a later batch, in order
+        self.deferred: list[Pending] = []
+        #: what the first of the deferred waits for, where that is fetched outside the batch
+        self.parked: object | None = None
+        self.opened: dict[str, tuple[OpenWorkItem, datetime, SettleWorkItem | None, datetime | None]] = {}
+        self.settled: dict[str, tuple[SettleWorkItem, datetime]] = {}
+        self.scheduled: dict[str, tuple[Timer, datetime]] = {}
+        self.dropped: set[str] = set()
+
+    @property
+    def revision(self) -> int:
+        """The revision that this fold was read at."""
+        return self.base.revision if self.base is not None else 0
+
+    def accept(self, pending: Pending, outcome: Outcome) -> None:
+        """A command's outcome becomes part of the batch."""
+        before, after = self.instance, outcome.instance
+        assert after.revision == (before.revision if before is not None else 0) + 1, "a command is one revision"
+        at = after.last_activity_at
+        record = encode_record(after.id, after.revision, at, pending.command, outcome.events, outcome.facts)
+        hash_ = next_hash(self.hash, record)
+        from_state = before.current_state if before is not None else None
+        self.rows.append(_Row(pending, outcome, from_state, record, self.hash, hash_))
+        self.answers.append((pending, Accepted(after, after.revision, outcome.events, at)))
+        self.hash = hash_
+        self.instance = after
+        for effect in outcome.effects:
+            self._owe(effect, at)
+        order = pending.command.order
+        if type(order) is FireTimer and order.timer not in after.machine.timers:
+            self._drop(order.timer)
+        if not self.rests_on_directory:
+            for fact in outcome.facts:
+                if fact.startswith(_DIRECTORY):
+                    self.rests_on_directory = True
+                    break
+
+    def defer(self) -> None:
+        """Leave the next command and all after it for a later batch."""
+        self.deferred = self.pendings[self.next :]
+        self.pendings = self.pendings[: self.next]
+
+    def _owe(self, effect: Effect, at: datetime) -> None:
+        kind = type(effect)
+        if kind is OpenWorkItem:
+            assert isinstance(effect, OpenWorkItem)
+            self.opened[effect.item.id] = (effect, at, None, None)
+        elif kind is SettleWorkItem:
+            assert isinstance(effect, SettleWorkItem)
+            opened = self.opened.get(effect.item)
+            if opened is not None:
+                self.opened[effect.item] = (opened[0], opened[1], effect, at)
+            else:
+                self.settled[effect.item] = (effect, at)
+        elif kind is ScheduleTimer:
+            assert isinstance(effect, ScheduleTimer)
+            self.scheduled[effect.timer.id] = (effect.timer, at)
+            self.dropped.discard(effect.timer.id)
+        else:
+            assert isinstance(effect, CancelTimer)
+            self._drop(effect.timer)
+
+    def _drop(self, timer: str) -> None:
+        self.scheduled.pop(timer, None)
+        if self.base is not None and timer in self.base.machine.timers:
+            self.dropped.add(timer)
+
+    def write(self, writes: BatchWrites) -> None:
+        """Collect the rows of this fold."""
+        tenant_id, instance_id = self.key
+        assert self.instance is not None
+        writes.instance(
+            tenant_id, self.base, self.instance, self.hash, self.directory_revision if self.rests_on_directory else None
+        )
+        for row in self.rows:
+            command, after = row.pending.command, row.outcome.instance
+            writes.history(
+                tenant_id, instance_id, after.revision, command.id, command.order.__struct_config__.tag, row.from_state,
+                after.current_state, row.record, row.at, command.actor.user, row.previous_hash, row.hash,
+            )  # fmt: skip
+            request = row.pending.request
+            if request is not None:
+                writes.key(
+                    tenant_id, request.principal, request.route, request.key, request.body_hash, instance_id,
+                    after.revision, command.id,
+                )  # fmt: skip
+        for opened in self.opened.values():
+            writes.open(tenant_id, instance_id, *opened)
+        for settlement, at in self.settled.values():
+            writes.settle(tenant_id, instance_id, settlement, at)
+        for timer, at in self.scheduled.values():
+            writes.schedule(tenant_id, instance_id, timer, at)
+        for timer_id in self.dropped:
+            writes.drop(tenant_id, instance_id, timer_id)

@@ -1,0 +1,109 @@
+"""History rows: how a command and what came of it are written down, hashed, and read again.
+
+A row's `execution_data` is this record in canonical JSON, and `hash` is SHA-256 over the hash of the row before and those
+very bytes; the first row of an instance continues from the instance's id. What the events repeat (the data a start or an
+edit brought) is left out of the order, so nothing is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from pliers_workflow.interpreter.commands import Actor, Command, Order, StartInstance, UpdateData
+from pliers_workflow.interpreter.events import Event
+from pliers_workflow.interpreter.facts import Fact
+from pliers_workflow.interpreter.folding import fold
+from pliers_workflow.interpreter.instance import Instance
+
+#: Format of the records this code writes; it reads this one and, through upcasters, all before it.
+FORMAT: Final = 1
+
+
+class RecordedCommand(Struct, frozen=True, omit_defaults=True):
+    """The command of a row: who ordered what."""
+
+    id: str
+    actor: Actor
+    order: Order
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """What a history row says."""
+
+    format: int
+    instance: str
+    seq: int
+    at: datetime
+    command: RecordedCommand
+    events: tuple[Event, ...]
+    #: facts that were looked at; their keys say what they are (`interpreter.facts`)
+    facts: dict[str, Any] = {}
+
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+_decoder: Final = msgspec.json.Decoder(Record, float_hook=Decimal)
+
+
+def encode_record(
+    instance_id: str, seq: int, at: datetime, command: Command, events: tuple[Event, ...], facts: dict[str, Fact]
+) -> bytes:
+    """The canonical bytes of a history row."""
+    order = command.order
+    if type(order) is StartInstance:
+        order = StartInstance(instance_id=order.instance_id, definition_id=order.definition_id, data={})
+    elif type(order) is UpdateData:
+        order = UpdateData()
+    return _encoder.encode(
+        Record(FORMAT, instance_id, seq, at, RecordedCommand(command.id, command.actor, order), events, facts)
+    )
+
+
+def decode_record(record: str | bytes) -> Record:
+    """A history row's record, as written. Raises `msgspec.DecodeError` for what is none."""
+    return _decoder.decode(record)
+
+
+def first_hash(instance_id: str) -> bytes:
+    """What the hash of an instance's first row continues from."""
+    return sha256(instance_id.encode()).digest()
+
+
+def next_hash(previous: bytes, record: bytes) -> bytes:
+    """The hash of a row."""
+    return sha256(previous + record).digest()
+
+
+def fold_records(records: Iterable[Record]) -> Instance | None:
+    """The instance that an unbroken run of its records, from the first, comes to."""
+    instance: Instance | None = None
+    for record in records:
+        instance = fold(instance, record.events, seq=record.seq, at=record.at, instance_id=record.instance)
+    return instance
+
+
+class BrokenChain(Exception):
+    """A history row does not follow from the one before; the log was changed behind the engine's back."""
+
+
+def verify_chain(instance_id: str, rows: Iterable[tuple[int, str | bytes, bytes, bytes]]) -> int:
+    """
+    Check the hash chain of one instance's rows `(seq, record, previous_hash, hash)`, from the first, in order.
+
+    Returns how many rows were checked. Raises `BrokenChain` naming the first row that does not fit.
+    """
+    previous, checked = first_hash(instance_id), 0
+    for seq, record, previous_hash, hash_ in rows:
+        data = record.encode() if isinstance(record, str) else record
+        if seq != checked + 1:
+            raise BrokenChain(f"instance {instance_id}: row {checked + 1} is missing")
+        if previous_hash != previous or next_hash(previous, data) != hash_:
+            raise BrokenChain(f"instance {instance_id}: row {seq} was changed")
+        previous, checked = hash_, checked + 1
+    return checked

@@ -1,0 +1,79 @@
+"""Upkeep that one node does for all: partitions made ahead, expired keys swept, interrupted starts finished.
+
+The node that holds the lease `housekeeping` does it; when it dies, the lease lapses and another takes over. Every piece of
+work is safe to be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import structlog
+
+from pliers_workflow.storage import leases, partitions, queries
+
+if TYPE_CHECKING:
+    from .submissions import Submissions
+
+_log = structlog.get_logger(__name__)
+_sql: Final = queries.load("upkeep")
+
+_LEASE: Final = "housekeeping"
+_LEASE_SECONDS: Final = 30.0
+_TICK: Final = 5.0
+_HOURLY: Final = 3600.0
+_SWEEP_SIZE: Final = 5_000
+
+
+class Housekeeping:
+    """Does the upkeep while it holds the lease."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], submissions: Submissions, *, owner: str) -> None:
+        self._pool = pool
+        self._submissions = submissions
+        self._owner = owner
+        self._task: asyncio.Task[None] | None = None
+        self._partitions_at = float("-inf")
+
+    async def start(self) -> None:
+        """Begin; the first round comes at once, so that this month's partition is there."""
+        self._task = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def close(self) -> None:
+        """Stop, and give the lease back."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            async with self._pool.acquire() as connection:
+                await leases.release(connection, _LEASE, self._owner)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.tick()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                _log.warning("housekeeping_waits_for_database", error=repr(error))
+            except Exception:
+                _log.exception("housekeeping_failed")
+            await asyncio.sleep(_TICK)
+
+    async def tick(self) -> bool:
+        """One round, if the lease is ours; whether it was."""
+        async with self._pool.acquire() as connection:
+            if await leases.acquire(connection, _LEASE, self._owner, seconds=_LEASE_SECONDS) is None:
+                return False
+            if time.monotonic() - self._partitions_at >= _HOURLY:
+                await partitions.keep_partitions(connection, datetime.now(UTC))
+                self._partitions_at = time.monotonic()
+            await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE)
+        await self._submissions.run_pending_starts()
+        return True

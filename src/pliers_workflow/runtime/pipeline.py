@@ -1,0 +1,597 @@
+"""The commit of batches: the one road on which instances change.
+
+While one batch is being committed the next gathers; nothing waits for a timer. A batch is one read of all its instances
+with the database's clock, `interpret` for each command, one writing statement, one commit. Callers are answered after
+the commit, never before, refused ones too: a rejection may rest on a command folded before it.
+
+What another node overtook is read and interpreted again, the third time under a lock that waits. A dead connection proves
+nothing, because its backend may commit later: such commands are looked up in the history first. A batch that fails with a
+data error is halved until the culprit stands alone. What needs a script, or more work than a batch allows, leaves its
+batch, and later commands of its instance wait behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import asyncpg
+import structlog
+
+from pliers_workflow.interpreter.commands import StartInstance
+from pliers_workflow.interpreter.facts import Needs
+from pliers_workflow.interpreter.interpret import interpret
+from pliers_workflow.interpreter.outcome import Outcome, Overrun
+from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.storage import instances as storage
+from pliers_workflow.storage.database import discard_stale_plans
+
+from .answers import Accepted, Answer, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded, RequestKey, ShuttingDown
+from .facts import FactCache
+from .fold import Fold
+from .history import decode_record, fold_records
+from .queue import CommandQueue, Key, Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pliers_workflow.definition.chart import Chart
+    from pliers_workflow.interpreter.commands import Command
+    from pliers_workflow.interpreter.facts import Fact, ScriptAnswer, ScriptRequest
+    from pliers_workflow.settings import ExecutionSettings
+    from pliers_workflow.storage.instances import KnownKey
+
+    from .solo import SoloInterpreter
+
+_log = structlog.get_logger(__name__)
+
+#: Rounds of asking for facts before a command is given up.
+_ROUNDS_MAX: Final = 5
+#: Times a command is overtaken before it is read under a lock that waits.
+_OVERTAKEN_MAX: Final = 2
+_RECONNECT_DELAY_MIN: Final = 0.05
+_RECONNECT_DELAY_MAX: Final = 2.0
+
+#: The statement was rolled back and may simply be run again.
+_TRANSIENT: Final = (
+    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError,
+)  # fmt: skip
+#: Nobody knows what became of the statement.
+_CONNECTION_LOST: Final = (
+    asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError, asyncio.TimeoutError,
+    asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.ReadOnlySQLTransactionError,
+)  # fmt: skip
+
+Batch = list[tuple[Key, list[Pending]]]
+
+
+class Charts(Protocol):
+    """Where compiled charts come from."""
+
+    def cached(self, tenant_id: str, definition_id: str) -> Chart | None:
+        """The chart, where it is in memory."""
+
+    async def chart(self, tenant_id: str, definition_id: str) -> Chart:
+        """The chart, read and compiled where it has to be."""
+
+
+class FactLoader(Protocol):
+    """Where directory facts come from."""
+
+    async def load_facts(self, connection: Any, tenant_id: str, keys: Sequence[str]) -> dict[str, Fact]:
+        """The facts behind these keys, None for what does not exist."""
+
+
+class Scripts(Protocol):
+    """Where script conditions are run."""
+
+    async def run(self, request: ScriptRequest) -> ScriptAnswer:
+        """What the script came to."""
+
+
+class Pipeline:
+    """See the module. One for each node; used from one event loop."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        *,
+        charts: Charts,
+        directory: FactLoader,
+        scripts: Scripts,
+        solo: SoloInterpreter,
+        settings: ExecutionSettings,
+    ) -> None:
+        self._pool = pool
+        self._charts = charts
+        self._directory = directory
+        self._scripts = scripts
+        self._solo = solo
+        self._settings = settings
+        self._facts = FactCache()
+        self._queue = CommandQueue()
+        self._key_ttl = timedelta(seconds=settings.idempotency_ttl)
+        self._workers: list[asyncio.Task[None]] = []
+        self._aside: set[asyncio.Task[None]] = set()
+        #: instances whose first command is being worked on beside the batches
+        self._parked_keys: set[Key] = set()
+        self._closing = False
+        #: counted since the start: batches committed, commands in them, instances overtaken
+        self.batches = 0
+        self.commands = 0
+        self.overtaken = 0
+
+    async def start(self) -> None:
+        """Begin to commit."""
+        self._workers = [
+            asyncio.create_task(self._work(), name=f"pipeline-{number}")
+            for number in range(self._settings.batches_in_flight)
+        ]
+
+    async def close(self) -> None:
+        """Take no more commands, and commit those that wait."""
+        self._closing = True
+        while self._queue.length or self._aside:
+            self._queue.wake_all()
+            if self._aside:
+                await asyncio.wait(self._aside)
+            else:
+                await asyncio.sleep(0.005)
+        self._queue.wake_all()
+        for worker in self._workers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+        self._workers = []
+
+    @property
+    def waiting(self) -> int:
+        """Commands that are in no batch yet."""
+        return self._queue.length
+
+    def overloaded(self) -> float | None:
+        """Seconds after which to try again, when no more commands are taken now; else None."""
+        if self._queue.length >= self._settings.queue_length_max or self._queue.age() > self._settings.queue_age_max:
+            return 1.0
+        return None
+
+    def submit(
+        self, tenant_id: str, instance_id: str, command: Command, request: RequestKey | None, *, background: bool
+    ) -> asyncio.Future[Answer]:
+        """Queue a command; its answer comes after its commit. Raises `Overloaded` or `ShuttingDown`."""
+        if self._closing:
+            raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
+        retry_after = self.overloaded()
+        if retry_after is not None:
+            raise Overloaded(retry_after)
+        pending = Pending(tenant_id, instance_id, command, request, background=background)
+        self._queue.put(pending)
+        return pending.future
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        delay = _RECONNECT_DELAY_MIN
+        connection: Any = None
+        try:
+            while True:
+                await self._queue.wait()
+                batch = self._queue.take(self._settings.batch_size_max, self._settings.fold_max)
+                if not batch:
+                    if self._closing and not self._aside and not self._queue.length:
+                        return
+                    continue
+                try:
+                    if connection is None:
+                        connection = await self._pool.acquire(timeout=10)
+                    await discard_stale_plans(connection)
+                    await self._commit_batch(connection, batch)
+                    delay = _RECONNECT_DELAY_MIN
+                except _CONNECTION_LOST as error:
+                    _log.warning("connection_lost", error=repr(error), commands=sum(len(p) for _, p in batch))
+                    self._retry_lost(batch)
+                    connection = await self._drop_connection(connection)
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, _RECONNECT_DELAY_MAX)
+                    self._expire()
+                except Exception as error:  # a bug: the statement was rolled back, nothing is half-written
+                    _log.exception("batch_failed", commands=sum(len(p) for _, p in batch))
+                    for _, pendings in batch:
+                        for pending in pendings:
+                            pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
+                finally:
+                    for key, _ in batch:
+                        self._release(key)
+        finally:
+            if connection is not None:
+                await self._drop_connection(connection)
+
+    async def _drop_connection(self, connection: Any) -> None:
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await self._pool.release(connection)
+
+    def _release(self, key: Key) -> None:
+        if key not in self._parked_keys:
+            self._queue.release(key)
+
+    def _retry_lost(self, batch: Batch) -> None:
+        for key, pendings in batch:
+            again = [pending for pending in pendings if not pending.settled and not pending.queued]
+            for pending in again:
+                pending.uncertain = True
+            self._queue.give_back(key, again)
+
+    def _expire(self) -> None:
+        """While the database is away: do not let callers wait for ever."""
+        for pending in self._queue.waiting():
+            waited = asyncio.get_running_loop().time() - pending.enqueued_at
+            if waited > self._settings.default_timeout:
+                pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else Overloaded(5.0))
+
+    # -- a batch -------------------------------------------------------------------------------------------------------
+
+    async def _commit_batch(self, connection: Any, batch: Batch) -> None:
+        fresh = [entry for entry in batch if entry[1][0].attempts < _OVERTAKEN_MAX]
+        contested = [entry for entry in batch if entry[1][0].attempts >= _OVERTAKEN_MAX]
+        if fresh:
+            await self._commit(connection, fresh)
+        if contested:
+            await self._commit(connection, contested, waiting=True)
+
+    async def _commit(self, connection: Any, batch: Batch, *, waiting: bool = False) -> None:
+        """Commit a batch; `waiting` takes the row locks before reading, so that nothing can overtake it."""
+        try:
+            if waiting:
+                async with connection.transaction():
+                    await storage.lock(connection, [key for key, _ in batch])
+                    folds, overtaken = await self._interpret_and_save(connection, batch)
+            else:
+                folds, overtaken = await self._interpret_and_save(connection, batch)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "idempotency_records_pkey":
+                self._requeue(batch)  # somebody used the key meanwhile; the next read finds it
+            else:
+                await self._halve(connection, batch, error)
+            return
+        except _TRANSIENT as error:
+            _log.info("batch_again", error=repr(error))
+            self._requeue(batch)
+            return
+        except _CONNECTION_LOST as error:
+            if not isinstance(error, ValueError):  # asyncpg's error for an argument it cannot encode is an InterfaceError
+                raise
+            await self._halve(connection, batch, error)
+            return
+        except asyncpg.PostgresError as error:
+            await self._halve(connection, batch, error)
+            return
+        self.batches += 1
+        for fold in folds:
+            if fold in overtaken:
+                self.overtaken += 1
+                self._requeue([(fold.key, fold.pendings + fold.deferred)])
+                continue
+            self.commands += len(fold.answers)
+            for pending, answer in fold.answers:
+                pending.answer(answer)
+            if fold.deferred:
+                self._queue.give_back(fold.key, fold.deferred)
+                if fold.parked is not None:
+                    self._step_aside(fold)
+
+    async def _interpret_and_save(self, connection: Any, batch: Batch) -> tuple[list[Fold], set[Fold]]:
+        folds = await self._interpret(connection, batch)
+        writes = storage.BatchWrites()
+        written = [fold for fold in folds if fold.rows]
+        for fold in written:
+            fold.write(writes)
+        if not written:
+            return folds, set()
+        for fold in written:
+            for pending in fold.pendings:
+                pending.base_revision = fold.revision
+        saved = await storage.save(connection, writes, key_ttl=self._key_ttl)
+        return folds, {fold for fold in written if fold.key[1] not in saved}
+
+    def _requeue(self, batch: Batch) -> None:
+        for key, pendings in batch:
+            again = [pending for pending in pendings if not pending.settled]
+            for pending in again:
+                pending.attempts += 1
+            self._queue.give_back(key, again)
+
+    async def _halve(self, connection: Any, batch: Batch, error: Exception) -> None:
+        """The database refuses something in this batch: find out what, and let the rest through."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._commit(connection, batch[:middle])
+            await self._commit(connection, batch[middle:])
+            return
+        key, pendings = batch[0]
+        if len(pendings) > 1:
+            middle = len(pendings) // 2
+            first, second = pendings[:middle], pendings[middle:]
+            await self._commit(connection, [(key, first)])
+            back = [pending for pending in first if pending.queued]
+            if back:  # the first half will be run again, and the second must stay behind it
+                for _ in back:
+                    self._queue.take_first(key)
+                self._queue.give_back(key, back + second)
+            else:
+                await self._commit(connection, [(key, second)])
+            return
+        pending = pendings[0]
+        _log.warning("command_refused_by_database", command=pending.command.id, error=repr(error))
+        if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "workflow_instances_external_key":
+            pending.answer(
+                Rejection(Reason.INSTANCE_EXISTS, "An instance of this workflow has this external key already.")
+            )
+        elif isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.StatementTooComplexError | asyncpg.ProgramLimitExceededError | ValueError):
+            pending.answer(
+                Rejection(
+                    Reason.DATA_INVALID,
+                    "The database cannot hold this value.",
+                    {"findings": [{"pointer": "", "message": error.args[0] if error.args else str(error)}]},
+                )
+            )
+        else:
+            pending.fail(EngineError(f"the database refused this command: {error}"))
+
+    # -- interpreting --------------------------------------------------------------------------------------------------
+
+    async def _interpret(self, connection: Any, batch: Batch) -> list[Fold]:
+        requests: list[tuple[str, str, str, str]] = []
+        asked: list[Pending] = []
+        uncertain: list[Pending] = []
+        for (tenant_id, _), pendings in batch:
+            for pending in pendings:
+                request = pending.request
+                if request is not None:
+                    requests.append((tenant_id, request.principal, request.route, request.key))
+                    asked.append(pending)
+                if pending.uncertain:
+                    uncertain.append(pending)
+        loaded, known = await storage.load(connection, [key for key, _ in batch], requests)
+        replays: dict[int, Answer] = {}
+        for position, key in known.items():
+            pending = asked[position]
+            replays[id(pending)] = await self._replay(connection, pending, key)
+        if uncertain:
+            await self._find_applied(connection, uncertain, replays)
+        folds: list[Fold] = []
+        for key, pendings in batch:
+            row = loaded.get(key)
+            if row is None:
+                for pending in pendings:
+                    pending.answer(NotFound())
+                continue
+            folds.append(Fold(key, pendings, row))
+        await self._load_charts(folds)
+        seen: set[tuple[str, str, str, str]] = set()
+        todo = folds
+        for _ in range(_ROUNDS_MAX):
+            wanted: defaultdict[str, set[str]] = defaultdict(set)
+            again: list[Fold] = []
+            for fold in todo:
+                needs = self._run(fold, replays, seen)
+                if needs:
+                    wanted[fold.key[0]].update(needs)
+                    again.append(fold)
+            if not again:
+                return folds
+            for tenant_id, keys in wanted.items():
+                facts = await self._directory.load_facts(connection, tenant_id, sorted(keys))
+                for fold in again:
+                    if fold.key[0] == tenant_id:
+                        self._facts.view(tenant_id, fold.directory_revision).update(facts)
+            todo = again
+        for fold in todo:
+            pending = fold.pendings[fold.next]
+            pending.fail(EngineError(f"the command still asks for facts after {_ROUNDS_MAX} rounds"))
+            fold.next += 1
+            fold.defer()
+        return folds
+
+    async def _load_charts(self, folds: list[Fold]) -> None:
+        for fold in folds:
+            definition_id = _definition_id(fold)
+            if definition_id is not None and self._charts.cached(fold.key[0], definition_id) is None:
+                await self._charts.chart(fold.key[0], definition_id)
+
+    def _run(
+        self, fold: Fold, replays: dict[int, Answer], seen: set[tuple[str, str, str, str]]
+    ) -> Sequence[str]:
+        """Interpret what can be interpreted; the directory facts that are missing, if any."""
+        tenant_id = fold.key[0]
+        view = self._facts.view(tenant_id, fold.directory_revision)
+        settings = self._settings
+        while fold.next < len(fold.pendings):
+            pending = fold.pendings[fold.next]
+            if pending.settled:
+                fold.next += 1
+                continue
+            replay = replays.get(id(pending))
+            if replay is not None:
+                fold.answers.append((pending, replay))
+                fold.next += 1
+                continue
+            request = pending.request
+            if request is not None:
+                mark = (tenant_id, request.principal, request.route, request.key)
+                if mark in seen and pending.rounds == 0:
+                    fold.defer()  # the same key twice in one batch: the second finds the first in its next read
+                    return ()
+            definition_id = _definition_of(fold, pending)
+            if definition_id is None:
+                fold.answers.append((pending, NotFound()))
+                fold.next += 1
+                continue
+            chart = self._charts.cached(tenant_id, definition_id)
+            if chart is None:
+                fold.defer()
+                return ()
+            if chart.weight > settings.chart_weight_max or pending.alone:
+                pending.alone = True
+                fold.parked = pending
+                fold.defer()
+                return ()
+            facts = view if pending.facts is None else {**view, **pending.facts}
+            try:
+                result = interpret(
+                    chart, fold.instance, pending.command, facts, fold.now, budget_steps=settings.budget_steps
+                )
+            except Exception as error:  # a bug in the interpreter: this command's alone
+                _log.exception("interpreter_failed", command=pending.command.id, instance=pending.instance_id)
+                pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
+                fold.next += 1
+                continue
+            if type(result) is Outcome:
+                if request is not None:
+                    seen.add((tenant_id, request.principal, request.route, request.key))
+                fold.accept(pending, result)
+                fold.next += 1
+            elif type(result) is Rejection:
+                fold.answers.append((pending, result))
+                fold.next += 1
+            elif type(result) is Needs:
+                if result.scripts:
+                    fold.parked = result
+                    fold.defer()
+                    return ()
+                return result.keys
+            else:
+                assert type(result) is Overrun
+                pending.alone = True
+                fold.parked = pending
+                fold.defer()
+                return ()
+        return ()
+
+    # -- answers from the history --------------------------------------------------------------------------------------
+
+    async def _replay(self, connection: Any, pending: Pending, known: KnownKey) -> Answer:
+        assert pending.request is not None
+        if known.body_hash != pending.request.body_hash:
+            return KeyReused()
+        if known.instance_id is None or known.seq is None:
+            return KeyReused()
+        return await self._answer_of(connection, pending.tenant_id, known.instance_id, known.seq)
+
+    async def _find_applied(self, connection: Any, uncertain: list[Pending], replays: dict[int, Answer]) -> None:
+        found = await storage.applied(
+            connection, [(p.tenant_id, p.instance_id, p.base_revision, p.command.id) for p in uncertain]
+        )
+        for pending in uncertain:
+            seq = found.get((pending.instance_id, pending.command.id))
+            if seq is not None:
+                replays[id(pending)] = await self._answer_of(connection, pending.tenant_id, pending.instance_id, seq)
+            pending.uncertain = False
+
+    async def _answer_of(self, connection: Any, tenant_id: str, instance_id: str, seq: int) -> Answer:
+        lines = await storage.history_until(connection, tenant_id, instance_id, seq)
+        records = [decode_record(line.record) for line in lines]
+        instance = fold_records(records)
+        assert instance is not None and lines, "an idempotency record stands for a history row"
+        return Accepted(instance, seq, records[-1].events, lines[-1].executed_at, replayed=True)
+
+    # -- beside the batches --------------------------------------------------------------------------------------------
+
+    def _step_aside(self, fold: Fold) -> None:
+        """Fetch what the first of the deferred commands needs; its instance stays busy meanwhile."""
+        parked = fold.parked
+        self._parked_keys.add(fold.key)
+        work = self._run_scripts(fold, parked) if isinstance(parked, Needs) else self._run_alone(fold)
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _run_scripts(self, fold: Fold, needs: Needs) -> None:
+        pending = fold.deferred[0]
+        try:
+            pending.rounds += 1
+            if pending.rounds > _ROUNDS_MAX:
+                self._queue.take_first(fold.key)
+                pending.answer(
+                    Rejection(Reason.BUDGET_EXCEEDED, f"The command asks for scripts in more than {_ROUNDS_MAX} rounds.")
+                )
+                return
+            answers = await asyncio.gather(*(self._scripts.run(request) for request in needs.scripts))
+            facts = dict(pending.facts or {})
+            facts.update({request.key: answer for request, answer in zip(needs.scripts, answers, strict=True)})
+            pending.facts = facts
+        finally:
+            self._parked_keys.discard(fold.key)
+            self._queue.release(fold.key)
+
+    async def _run_alone(self, fold: Fold) -> None:
+        """Interpret one command in a process of its own, with the larger budget, and commit it as a batch of one."""
+        key = fold.key
+        pending = self._queue.take_first(key)
+        try:
+            async with self._pool.acquire() as connection:
+                await self._commit_alone(connection, key, pending)
+        except _CONNECTION_LOST:
+            pending.uncertain = True
+            self._queue.give_back(key, [pending])
+        except Exception as error:  # as for a batch
+            _log.exception("command_failed", command=pending.command.id)
+            pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
+        finally:
+            self._parked_keys.discard(key)
+            self._queue.release(key)
+
+    async def _commit_alone(self, connection: Any, key: Key, pending: Pending) -> None:
+        for _ in range(_ROUNDS_MAX):
+            loaded, _known = await storage.load(connection, [key], [])
+            fold = Fold(key, [pending], loaded[key])
+            definition_id = _definition_of(fold, pending)
+            if definition_id is None:
+                pending.answer(NotFound())
+                return
+            chart = await self._charts.chart(key[0], definition_id)
+            view = self._facts.view(key[0], fold.directory_revision)
+            facts = view if pending.facts is None else {**view, **pending.facts}
+            result = await self._solo.interpret(
+                key[0], definition_id, chart, fold.instance, pending.command, facts, fold.now
+            )
+            if isinstance(result, Needs):
+                if result.keys:
+                    view.update(await self._directory.load_facts(connection, key[0], sorted(result.keys)))
+                answers = await asyncio.gather(*(self._scripts.run(request) for request in result.scripts))
+                pending.facts = dict(pending.facts or {})
+                pending.facts.update({r.key: a for r, a in zip(result.scripts, answers, strict=True)})
+                continue
+            if isinstance(result, Rejection):
+                pending.answer(result)
+                return
+            fold.accept(pending, result)
+            writes = storage.BatchWrites()
+            fold.write(writes)
+            pending.base_revision = fold.revision
+            try:
+                saved = await storage.save(connection, writes, key_ttl=self._key_ttl)
+            except asyncpg.UniqueViolationError:
+                self._queue.give_back(key, [pending])
+                return
+            if key[1] in saved:
+                pending.answer(fold.answers[0][1])
+                return
+        pending.fail(Overloaded(1.0))
+
+
+def _definition_id(fold: Fold) -> str | None:
+    if fold.base is not None:
+        return fold.base.definition_id
+    order = fold.pendings[0].command.order if fold.pendings else None
+    return order.definition_id if isinstance(order, StartInstance) else None
+
+
+def _definition_of(fold: Fold, pending: Pending) -> str | None:
+    if fold.instance is not None:
+        return fold.instance.definition_id
+    order = pending.command.order
+    return order.definition_id if isinstance(order, StartInstance) else None
