@@ -1,0 +1,71 @@
+"""Pages of a list: a slice, and an opaque cursor that says where the next one begins.
+
+A cursor holds the sort key of the last row given (keyset pagination), never an offset: rows that come or go in between
+move nothing. It is unsigned, so whoever takes one apart learns no more than the row they have already seen, and every
+query that continues from it names its tenant all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+#: The most rows a page may have.
+LIMIT_MAX = 500
+
+
+class BadCursor(ValueError):
+    """The cursor is none of ours; begin the list anew, without a cursor."""
+
+
+class Page(Struct, Generic[Item], frozen=True):
+    """A slice of a list."""
+
+    items: tuple[Item, ...]
+    #: give it back to get the next page; None: this was the last
+    next_cursor: str | None = None
+
+
+def encode_cursor(*key: str | int) -> str:
+    """
+    Make a cursor of a sort key.
+
+    >>> decode_cursor(encode_cursor("expense", 3), str, int)
+    ('expense', 3)
+    """
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
+    """
+    Read the sort key off a cursor; raises `BadCursor` unless it has exactly these types.
+
+    >>> decode_cursor("cursor", str)
+    Traceback (most recent call last):
+    pliers_workflow.storage.paging.BadCursor: the cursor is none of ours; begin the list anew, without a cursor
+    """
+    try:
+        raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key = msgspec.json.decode(raw, type=tuple[types])  # type: ignore[valid-type]  # made at run time
+    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor") from None
+    if any(isinstance(part, str) and "\0" in part for part in key):
+        raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor")
+    return tuple(key)
+
+
+def make_page(
+    rows: Sequence[Row], limit: int, read: Callable[[Row], Item], key: Callable[[Row], tuple[str | int, ...]]
+) -> Page[Item]:
+    """Make a page of `limit` items out of up to `limit + 1` rows: the one too many says that there are more."""
+    kept = rows[:limit]
+    following = encode_cursor(*key(kept[-1])) if len(rows) > limit and kept else None
+    return Page(tuple(read(row) for row in kept), following)

@@ -1,0 +1,22 @@
+-- Tenants: the one table whose rows are tenants themselves.
+
+-- name: create
+INSERT INTO tenants (id, name, virtual_now) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING
+RETURNING id AS tenant_id, name, virtual_now, directory_revision, created_at;
+
+-- name: get
+SELECT id AS tenant_id, name, virtual_now, directory_revision, created_at FROM tenants WHERE id = $1;
+
+-- name: page
+-- Of all tenants, or of one. Served by tenants_pkey.
+SELECT id AS tenant_id, name, virtual_now, directory_revision, created_at FROM tenants
+WHERE ($1::text IS NULL OR id > $1) AND ($3::text IS NULL OR id = $3) ORDER BY id LIMIT $2;
+
+-- name: move_clock
+-- Forwards only: time never goes back within an instance. Served by tenants_pkey.
+UPDATE tenants SET virtual_now = $2 WHERE id = $1 AND virtual_now <= $2
+RETURNING id AS tenant_id, name, virtual_now, directory_revision, created_at;
+
+-- name: ids
+-- For services that go through the tenants one by one.
+SELECT id AS tenant_id FROM tenants ORDER BY id;
