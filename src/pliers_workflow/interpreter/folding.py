@@ -1,8 +1,9 @@
 """Fold events into an instance: the only code that changes one.
 
 `apply` changes a working copy; every container in it is replaced and never mutated, so that an instance handed out
-before stays as it was. (The events of approvals have their part in `approval_folding`.) The interpreter's draft applies each event as it is emitted, and `fold` applies the events of a
+before stays as it was. The interpreter's draft applies each event as it is emitted, and `fold` applies the events of a
 history row: the same functions, so folding the log gives the instance by construction. Nothing here needs the chart.
+What the events of approvals change stands in `approval_folding`.
 """
 
 from __future__ import annotations

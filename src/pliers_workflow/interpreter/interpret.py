@@ -1,0 +1,515 @@
+"""Interpret one command: the single way in which an instance changes.
+
+`interpret` is pure: the same chart, instance, command, facts and time give the same answer, in production, simulation,
+replay and tests. Each order has a handler below, which checks who may do it, changes a draft, and lets the statechart
+run to rest; `_finish` derives status and `current_state` once for the whole command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pliers_workflow.definition.expressions import Budget, BudgetExceeded, ExpressionError
+
+from . import approvals, statechart
+from .clocks import cancel_all, pause_all, resume_all, start_timer
+from .commands import (
+    CancelInstance,
+    FireTimer,
+    FireTrigger,
+    RecordDecision,
+    ResumeInstance,
+    StartInstance,
+    SuspendInstance,
+    UpdateData,
+)
+from .content import execute
+from .draft import Draft, Missing, Refused, Trigger
+from .events import (
+    DataChanged,
+    IncidentRaised,
+    StateChanged,
+    StatusChanged,
+    TimeoutOccurred,
+    TransitionTaken,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowResumed,
+    WorkflowStarted,
+    WorkflowSuspended,
+)
+from .facts import Needs
+from .folding import blank, seal
+from .instance import Incident, Status
+from .outcome import Outcome, Overrun
+from .rejections import Reason, Rejection
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pliers_workflow.definition.chart import Chart, State
+
+    from .commands import Command
+    from .facts import Facts
+    from .instance import Instance, Timer
+
+#: Bytes that an instance's data, and its context, may take as JSON.
+DATA_MAX_BYTES = 256_000
+#: The order of the budget for a command in a batch: about 5 ms of work.
+BUDGET_STEPS = 20_000
+
+#: Triggers that the engine raises; a person may not pretend to be it.
+_ENGINE_TRIGGERS = frozenset({"approved", "rejected", "changes_requested", "recalled"})
+_ENGINE_PREFIXES = (
+    "approved.", "rejected.", "changes_requested.", "recalled.", "timeout.", "done.state.", "error.",
+)  # fmt: skip
+_ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def interpret(
+    chart: Chart,
+    instance: Instance | None,
+    command: Command,
+    facts: Facts,
+    now: datetime,
+    *,
+    budget_steps: int = BUDGET_STEPS,
+) -> Outcome | Rejection | Needs | Overrun:
+    """
+    Say what a command comes to.
+
+    `instance` is None for a start and is never changed. `now` is the database's time; should it lie before the
+    instance's last activity, that is taken. Answers `Needs` when facts are missing (ask again with them), `Overrun`
+    when `budget_steps` are used up (ask again alone, with more).
+    """
+    order = command.order
+    if instance is None:
+        assert type(order) is StartInstance, "only a start has no instance"
+        before = blank(order.instance_id, now)
+    else:
+        before = instance
+        refused = _refused_at_once(instance, command)
+        if refused is not None:
+            return Rejection(refused, refused.message, _details(instance, command, refused))
+        if now < instance.last_activity_at:
+            now = instance.last_activity_at
+    draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
+    try:
+        try:
+            _HANDLERS[type(order)](draft, order)
+            return _finish(draft, before)
+        except Refused as refusal:
+            if type(order) is not FireTimer or refusal.reason in (Reason.TIMER_GONE, Reason.NOT_ALLOWED):
+                return Rejection(refusal.reason, refusal.reason.message, refusal.details)
+            # Nobody reads a timer's rejection, and its hour will not come again: the instance stays where it is, and
+            # an operator hears of it.
+            draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
+            _raise_incident(draft, order, refusal)
+            return _finish(draft, before)
+    except Missing as missing:
+        return Needs(missing.keys, missing.scripts)
+    except BudgetExceeded:
+        return Overrun(budget_steps)
+
+
+def _refused_at_once(instance: Instance, command: Command) -> Reason | None:
+    """What the instance alone tells, in the order of `Reason`."""
+    kind = type(command.order)
+    if kind is StartInstance:
+        return Reason.INSTANCE_EXISTS
+    if command.expected_revision is not None and command.expected_revision != instance.revision:
+        return Reason.REVISION_CONFLICT
+    status = instance.status
+    if status in _ENDED:
+        return Reason.INSTANCE_ENDED
+    if status is Status.SUSPENDED:
+        if kind is not ResumeInstance and kind is not CancelInstance:
+            return Reason.SUSPENDED
+    elif kind is ResumeInstance:
+        return Reason.NOT_SUSPENDED
+    return None
+
+
+def _details(instance: Instance, command: Command, reason: Reason) -> dict[str, Any]:
+    if reason is Reason.REVISION_CONFLICT:
+        return {"revision": instance.revision, "expected": command.expected_revision}
+    return {"status": str(instance.status)}
+
+
+def _finish(draft: Draft, before: Instance) -> Outcome:
+    """Derive what holds for the command as a whole, and read the draft out."""
+    instance = draft.instance
+    if not draft.running:
+        _complete(draft)
+    if instance.current_state != before.current_state:
+        draft.emit(StateChanged(before.current_state or None, instance.current_state, _cause(draft)))
+    if instance.status is Status.PENDING or instance.status is Status.RUNNING:
+        draft.emit(StatusChanged("waiting"))
+    if instance.data is not before.data:
+        _check_size("data", instance.data)
+    if instance.context is not before.context:
+        _check_size("context", instance.context)
+    seal(instance, before.revision + 1, draft.now)
+    return Outcome(instance, tuple(draft.events), tuple(draft.effects), draft.looked_at)
+
+
+def _cause(draft: Draft) -> str | None:
+    """The trigger that moved the instance first; what followed from it is not the cause."""
+    for event in draft.events:
+        if type(event) is TransitionTaken and event.trigger is not None:
+            return event.trigger
+    return None
+
+
+def _check_size(what: str, data: Mapping[str, Any]) -> None:
+    size = len(_encoder.encode(data))
+    if size > DATA_MAX_BYTES:
+        raise Refused(Reason.DATA_TOO_LARGE, what=what, bytes=size, limit=DATA_MAX_BYTES)
+
+
+def _complete(draft: Draft) -> None:
+    """A top-level final state was entered: its exit actions run (SCXML exitInterpreter), everything else stops."""
+    state = next(each for each in draft.active if each.parent is None and each.kind == "final")
+    if state.exit_actions:
+        execute(draft, state.exit_actions, f"exit of {state.id}")
+    approvals.withdraw_all(draft, "state_left")
+    cancel_all(draft)
+    draft.emit(WorkflowCompleted(state.id))
+
+
+def _raise_incident(draft: Draft, order: FireTimer, refusal: Refused) -> None:
+    timer = draft.instance.machine.timers[order.timer]
+    _consume(draft, timer)
+    explanation = refusal.details.get("explanation") or refusal.details
+    cause = explanation.get("error") if isinstance(explanation, Mapping) else None
+    incident = Incident(
+        id=f"incident/{draft.number('incident')}",
+        code=str(refusal.reason),
+        message=f"{refusal.reason.message} (timer {timer.trigger}{f': {cause}' if cause else ''})",
+        state=timer.state,
+        raised_at=draft.now,
+    )
+    draft.emit(IncidentRaised(incident))
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+def _allow(draft: Draft, subjects: tuple[str, ...]) -> None:
+    """Refuse whoever is neither among the subjects nor an operator."""
+    if not draft.actor.operates and not draft.is_subject(subjects, draft.actor.user):
+        raise Refused(Reason.NOT_ALLOWED, allowed=[*subjects, "operator"])
+
+
+# -- start -------------------------------------------------------------------------------------------------------------
+
+
+def _start(draft: Draft, order: StartInstance) -> None:
+    chart, actor = draft.chart, draft.actor
+    requester = order.requester if order.requester is not None else actor.user
+    if requester is not None and requester != actor.user:
+        user = draft.user(requester)
+        if user is None or not user.active:
+            raise Refused(Reason.UNKNOWN_USER, user=requester)
+    draft.emit(
+        WorkflowStarted(
+            definition_id=order.definition_id,
+            definition_name=chart.name,
+            version=chart.version,
+            data=order.data,
+            context=order.context,
+            requester=requester,
+            created_by=actor.user,
+            submission_id=order.submission_id,
+            submission=order.submission,
+            external_key=order.external_key,
+        )
+    )
+    _allow(draft, chart.start_access)
+    if requester != actor.user:
+        _allow(draft, ())
+    _check_data(draft, order.data)
+    if chart.workflow_clock is not None:
+        clock = chart.workflow_clock
+        assert clock.after_ms is not None
+        start_timer(draft, kind="workflow", trigger=clock.trigger, budget_ms=clock.after_ms)
+    statechart.enter_initial(draft)
+    statechart.run_to_rest(draft)
+
+
+def _check_data(draft: Draft, data: Mapping[str, Any]) -> None:
+    findings = draft.chart.check_data(data)
+    if findings:
+        raise Refused(
+            Reason.DATA_INVALID,
+            findings=[{"pointer": pointer, "message": message} for pointer, message in findings],
+        )
+
+
+# -- triggers ----------------------------------------------------------------------------------------------------------
+
+
+def _fire(draft: Draft, order: FireTrigger) -> None:
+    actor = draft.actor
+    name = order.trigger
+    if not actor.operates and (name in _ENGINE_TRIGGERS or name.startswith(_ENGINE_PREFIXES)):
+        raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=["operator"], explanation="the engine raises it")
+    draft.trigger = trigger = Trigger(name, order.data, actor.user, external=True)
+    enabled = statechart.select_transitions(draft, trigger, None if actor.operates else _may_take(draft))
+    if not enabled:
+        _fire_nothing(draft, trigger)
+        return
+    if order.target is not None:
+        reached = statechart.entered_by(draft, enabled)
+        if order.target not in reached:
+            raise Refused(Reason.TARGET_NOT_REACHED, target=order.target, reached=sorted(reached))
+    statechart.microstep(draft, enabled)
+    statechart.run_to_rest(draft)
+
+
+def _may_take(draft: Draft) -> Callable[[Any], bool]:
+    """Whether the actor may fire a transition; asked of the directory once for each set of subjects."""
+    known: dict[tuple[str, ...], bool] = {}
+
+    def may_take(transition: Any) -> bool:
+        subjects = transition.access if transition.access is not None else draft.chart.advance_access
+        answer = known.get(subjects)
+        if answer is None:
+            answer = known[subjects] = draft.is_subject(subjects, draft.actor.user)
+        return answer
+
+    return may_take
+
+
+def _fire_nothing(draft: Draft, trigger: Trigger) -> None:
+    """No transition is taken: let the requester resubmit, or say why not, in the order of `Reason`."""
+    chart = draft.chart
+    found = {
+        transition: None
+        for state in draft.active
+        if state.kind in ("atomic", "final")
+        for transition in statechart.candidates(chart, state, trigger.name)
+    }
+    if not found and trigger.name == "resubmit":
+        state = _awaiting_changes(draft)
+        if state is not None:
+            _allow(draft, ("requester",))
+            approvals.resubmit(draft, state)
+            statechart.run_to_rest(draft)
+            return
+    if not found:
+        _allow(draft, chart.advance_access)
+        raise Refused(Reason.UNKNOWN_TRIGGER, trigger=trigger.name, available=available_triggers(draft))
+    operates, may_take = draft.actor.operates, _may_take(draft)
+    open_to_actor = [each for each in found if operates or may_take(each)]
+    if not open_to_actor:
+        subjects: dict[str, None] = {}
+        for each in found:
+            subjects.update(dict.fromkeys(each.access if each.access is not None else chart.advance_access))
+        raise Refused(Reason.NOT_ALLOWED, trigger=trigger.name, allowed=[*subjects, "operator"])
+    first = open_to_actor[0]
+    raise Refused(
+        Reason.GUARD_FAILED,
+        trigger=trigger.name,
+        transition=first.id,
+        explanation=dict(draft.explain(first.guard, trigger)),
+    )
+
+
+def _awaiting_changes(draft: Draft) -> State | None:
+    chains = draft.instance.machine.chains
+    for state in draft.active:
+        run = chains.get(state.id)
+        if run is not None and run.status == "changes_requested":
+            return state
+    return None
+
+
+def available_triggers(draft: Draft) -> list[str]:
+    """What the actor could fire now: triggers of transitions open to them whose guard holds without event data."""
+    operates, may_take = draft.actor.operates, _may_take(draft)
+    available: dict[str, None] = {}
+    for state in draft.active:
+        for owner in (state, *state.ancestors):
+            for transition in owner.transitions:
+                if not transition.triggers or not (operates or may_take(transition)):
+                    continue
+                names = [
+                    each
+                    for each in transition.triggers
+                    if each != "*" and each not in _ENGINE_TRIGGERS and not each.startswith(_ENGINE_PREFIXES)
+                ]
+                if names and any(each not in available for each in names) and _would_hold(draft, transition.guard):
+                    available.update(dict.fromkeys(names))
+    return list(available)
+
+
+def _would_hold(draft: Draft, guard: Any) -> bool:
+    # A script is not run only to make a rejection more helpful.
+    if any(condition.script is not None for condition in guard):
+        return True
+    try:
+        return draft.holds(guard, Trigger("", {}, draft.actor.user))
+    except ExpressionError:
+        return False
+
+
+# -- approvals and data ------------------------------------------------------------------------------------------------
+
+
+def _decide(draft: Draft, order: RecordDecision) -> None:
+    approvals.record_decision(draft, order)
+    statechart.run_to_rest(draft)
+
+
+def _update_data(draft: Draft, order: UpdateData) -> None:
+    _check_editable(draft)
+    before = draft.instance.data
+    after = dict(order.data) if order.data is not None else dict(before)
+    if order.patch is not None:
+        after = merge_patch(after, order.patch)
+    _check_data(draft, after)
+    if order.data is not None:
+        draft.emit(DataChanged(set=after, replaced=True))
+    else:
+        # By identity, because 1 == true: what the patch does not name is the same object.
+        changed = {key: value for key, value in after.items() if key not in before or before[key] is not value}
+        removed = tuple([key for key in before if key not in after])
+        draft.emit(DataChanged(set=changed, removed=removed))
+    statechart.run_to_rest(draft)
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """
+    Merge as RFC 7396 says: null removes, maps merge, everything else replaces.
+
+    >>> merge_patch({"a": {"b": 1, "c": 2}}, {"a": {"b": None, "d": 3}})
+    {'a': {'c': 2, 'd': 3}}
+    """
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def _check_editable(draft: Draft) -> None:
+    """
+    Who may edit the data: each active atomic state asks its nearest `editableBy`, its own first.
+
+    Where no active state has one, the requester may, but nobody while an approval chain is asking. Operators always.
+    """
+    if draft.actor.operates:
+        return
+    subjects: dict[str, None] = {}
+    explicit = False
+    for state in draft.active:
+        if state.kind not in ("atomic", "final"):
+            continue
+        for owner in (state, *state.ancestors):
+            if owner.editable_by is not None:
+                explicit = True
+                subjects.update(dict.fromkeys(owner.editable_by))
+                break
+    if explicit:
+        if not subjects:
+            raise Refused(Reason.DATA_LOCKED, state=draft.instance.current_state)
+        _allow(draft, tuple(subjects))
+        return
+    _allow(draft, ("requester",))
+    asking = [run.state for run in draft.instance.machine.chains.values() if run.status in ("asking", "stuck")]
+    if asking:
+        raise Refused(Reason.DATA_LOCKED, state=asking[0])
+
+
+# -- the life of an instance -------------------------------------------------------------------------------------------
+
+
+def _suspend(draft: Draft, order: SuspendInstance) -> None:
+    _allow(draft, ())
+    pause_all(draft)
+    draft.emit(WorkflowSuspended(order.reason))
+
+
+def _resume(draft: Draft, order: ResumeInstance) -> None:
+    _allow(draft, ())
+    draft.emit(WorkflowResumed(order.reason))
+    resume_all(draft)
+
+
+def _cancel(draft: Draft, order: CancelInstance) -> None:
+    _allow(draft, draft.chart.cancel_access)
+    approvals.withdraw_all(draft, "cancelled")
+    cancel_all(draft)
+    draft.emit(WorkflowCancelled(order.reason))
+
+
+# -- timers ------------------------------------------------------------------------------------------------------------
+
+
+def _fire_timer(draft: Draft, order: FireTimer) -> None:
+    _allow(draft, ())
+    timer = draft.instance.machine.timers.get(order.timer)
+    if timer is None or timer.due_at is None or timer.due_at > draft.now:
+        raise Refused(Reason.TIMER_GONE, timer=order.timer)
+    _consume(draft, timer)
+    if timer.kind == "stage":
+        # What the stage does by itself comes first; a transition may still react to the trigger.
+        approvals.stage_timed_out(draft, timer)
+        statechart.macrostep(draft)
+    if draft.running:
+        data = timer.data if timer.kind == "send" else _timer_data(timer)
+        taken = statechart.deliver(draft, Trigger(timer.trigger, data))
+        if timer.kind == "workflow" and not taken:
+            _fail(draft, timer)
+            return
+        statechart.run_to_rest(draft)
+
+
+def _consume(draft: Draft, timer: Timer) -> None:
+    draft.emit(
+        TimeoutOccurred(
+            timer=timer.id,
+            kind=timer.kind,
+            trigger=timer.trigger,
+            due_at=timer.due_at or draft.now,
+            state=timer.state,
+            stage=timer.stage,
+        )
+    )
+
+
+def _timer_data(timer: Timer) -> dict[str, Any]:
+    data = {"timer": timer.id, "kind": timer.kind, "state": timer.state, "stage": timer.stage}
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _fail(draft: Draft, timer: Timer) -> None:
+    approvals.withdraw_all(draft, "timeout")
+    cancel_all(draft)
+    minutes = timer.budget_ms / 60_000
+    draft.emit(WorkflowFailed("TIMEOUT_ERROR", f"The workflow did not end within {minutes:g} minutes."))
+
+
+_HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
+    StartInstance: _start,
+    FireTrigger: _fire,
+    RecordDecision: _decide,
+    UpdateData: _update_data,
+    SuspendInstance: _suspend,
+    ResumeInstance: _resume,
+    CancelInstance: _cancel,
+    FireTimer: _fire_timer,
+}
+
+__all__ = ["BUDGET_STEPS", "DATA_MAX_BYTES", "available_triggers", "interpret", "merge_patch"]
