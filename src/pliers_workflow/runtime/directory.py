@@ -8,7 +8,6 @@ Nobody is ever deleted: a person who leaves is made inactive, because the histor
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -470,85 +469,6 @@ class Directory:
             await connection.execute(_sql.add_members, tenant_id, [kind] * len(wanted), list(wanted), owners)
 
 
-class _Missing:
-    """Nothing is known yet; None would say that there is no such person."""
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = _Missing()
-
-
-class DirectoryCache:
-    """
-    Facts of the directory that still hold, for the commit of batches: by tenant, of that tenant's latest revision only.
-
-    Bounded by weight: a user weighs 1, a role or group 1 and a sixteenth for each member. Who has not been asked for
-    longest goes first, and a newer revision drops everything that rests on the older one.
-
-    >>> cache = DirectoryCache()
-    >>> cache.put("default", 7, "username:ada", None)
-    >>> cache.get("default", 7, "username:ada"), cache.get("default", 8, "username:ada")
-    (None, MISSING)
-    """
-
-    def __init__(self, weight_max: int = 50_000) -> None:
-        self._weight_max = weight_max
-        self._weight = 0
-        self._facts: OrderedDict[tuple[str, str], Fact] = OrderedDict()
-        self._tenants: dict[str, tuple[int, set[str]]] = {}
-
-    def get(self, tenant_id: str, revision: int, key: str) -> Fact | _Missing:
-        """Give the fact behind a key at this revision, or `MISSING`."""
-        known = self._tenants.get(tenant_id)
-        if known is None or known[0] != revision:
-            if known is not None and known[0] < revision:
-                self._drop(tenant_id)
-            return MISSING
-        place = (tenant_id, key)
-        fact = self._facts.get(place, MISSING)
-        if fact is not MISSING:
-            self._facts.move_to_end(place)
-        return fact
-
-    def put(self, tenant_id: str, revision: int, key: str, fact: Fact) -> None:
-        """Keep a fact; one of an older revision than the tenant's latest is ignored."""
-        known = self._tenants.get(tenant_id)
-        if known is not None and known[0] > revision:
-            return
-        if known is not None and known[0] < revision:
-            self._drop(tenant_id)
-            known = None
-        if known is None:
-            known = self._tenants[tenant_id] = (revision, set())
-        place = (tenant_id, key)
-        if place in self._facts:
-            self._weight -= _weight(self._facts[place])
-        self._facts[place] = fact
-        self._facts.move_to_end(place)
-        known[1].add(key)
-        self._weight += _weight(fact)
-        while self._weight > self._weight_max and len(self._facts) > 1:
-            (old_tenant, old_key), old = self._facts.popitem(last=False)
-            self._weight -= _weight(old)
-            keys = self._tenants[old_tenant][1]
-            keys.discard(old_key)
-            if not keys:
-                del self._tenants[old_tenant]
-
-    def __len__(self) -> int:
-        return len(self._facts)
-
-    def _drop(self, tenant_id: str) -> None:
-        for key in self._tenants.pop(tenant_id)[1]:
-            self._weight -= _weight(self._facts.pop((tenant_id, key)))
-
-
-def _weight(fact: Fact) -> int:
-    return 1 + len(fact.users) // 16 if isinstance(fact, Members) else 1
-
-
 def check_key(what: str, key: object) -> str:
     """Give a username or a role's or group's key back, or raise InvalidError."""
     text = check_text(f"A {what}", key, length_max=200)
@@ -580,7 +500,7 @@ def _check_user(user: UserInput) -> None:
         check_key("manager", user.manager)
     check_object("Attributes", user.attributes)
     if len(canonical.encode(user.attributes)) > BYTES_MAX:
-        raise InvalidError("too_large", f"Attributes may have {BYTES_MAX // 1000} kB.")
+        raise InvalidError("too_large", f"Attributes may have {BYTES_MAX // 1024} kB.")
     if not isinstance(user.active, bool):
         raise InvalidError("wrong_type", "`active` is true or false.")
     for kind, keys in (("role", user.roles), ("group", user.groups)):

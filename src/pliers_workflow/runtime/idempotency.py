@@ -3,7 +3,7 @@
 A request takes its key first and says last what it has made, both in the transaction that makes it: after a crash either
 both are there or neither. Two requests with one key at the same time: the second waits for the first and is then given
 its answer. A request that is refused rolls back and leaves its key free. (Commands to instances carry their keys into
-the commit of their batch, `storage.instances`.)
+the commit of their batch, `storage.instances`; `Housekeeping` forgets expired keys of both kinds.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import asyncpg
 
 _sql: Final = queries.load("requests")
-_tenants: Final = queries.load("tenants")
 
 #: How long a key is remembered unless told otherwise.
 TTL: Final = timedelta(days=1)
@@ -74,11 +73,3 @@ async def settle(
     """Say, in the same transaction, what the request has made."""
     if request is not None:
         await connection.execute(_sql.settle, tenant_id, request.principal, request.route, request.key, subject)
-
-
-async def sweep(pool: asyncpg.Pool[Any], *, limit: int = 10_000) -> int:
-    """Forget the expired keys of all tenants, at most `limit` of each. How many went."""
-    gone = 0
-    for row in await pool.fetch(_tenants.ids):
-        gone += int((await pool.execute(_sql.sweep, row["tenant_id"], limit)).rpartition(" ")[2])
-    return gone

@@ -17,7 +17,7 @@ DEPTH_MAX: Final = 100
 #: digits a number may have on either side of the point
 DIGITS_MAX: Final = 1000
 #: of the canonical JSON of what a submission or a person may carry
-BYTES_MAX: Final = 256_000
+BYTES_MAX: Final = 256 * 1024
 
 
 def find_unstorable(value: object) -> Finding | None:

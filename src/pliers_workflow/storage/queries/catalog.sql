@@ -46,7 +46,7 @@ ORDER BY t.ord, r.share DESC, d.version_key DESC;
 -- name: published
 -- The versions of a name that may be started, or ($3) were so until a newer one came; highest first. Served by
 -- idx_workflow_definitions_name.
-SELECT id::text AS id, version::text AS version, status::text AS status
+SELECT id::text AS id, version::text AS version, status::text AS status, revision
 FROM workflow_definitions
 WHERE tenant_id = $1 AND name = $2 AND (status = 'active' OR ($3 AND status = 'deprecated'))
 ORDER BY status = 'active' DESC, version_key DESC;
@@ -133,3 +133,7 @@ UPDATE workflow_definitions
 SET status = 'archived', archived_at = now(), revision = $3, updated_at = now(), updated_by = $4::text::uuid
 WHERE tenant_id = $1 AND id = $2::text::uuid AND status <> 'archived'
 RETURNING id::text AS id;
+
+-- name: head
+-- What tells whether a kept row is still the same. Served by workflow_definitions_pkey.
+SELECT revision FROM workflow_definitions WHERE tenant_id = $1 AND id = $2::text::uuid;

@@ -21,10 +21,3 @@ WHERE tenant_id = $1 AND principal = $2 AND route = $3 AND key = $4 AND expires_
 -- Say what the request has made. Served by idempotency_records_pkey.
 UPDATE idempotency_records SET subject = $5
 WHERE tenant_id = $1 AND principal = $2 AND route = $3 AND key = $4;
-
--- name: sweep
--- Forget a tenant's expired keys, some at a time. Served by idempotency_records_expiry_idx.
-DELETE FROM idempotency_records
-WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
-    SELECT ctid FROM idempotency_records WHERE tenant_id = $1 AND expires_at <= now() ORDER BY expires_at LIMIT $2
-));

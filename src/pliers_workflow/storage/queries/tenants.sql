@@ -16,7 +16,3 @@ WHERE ($1::text IS NULL OR id > $1) AND ($3::text IS NULL OR id = $3) ORDER BY i
 -- Forwards only: time never goes back within an instance. Served by tenants_pkey.
 UPDATE tenants SET virtual_now = $2 WHERE id = $1 AND virtual_now <= $2
 RETURNING id AS tenant_id, name, virtual_now, directory_revision, created_at;
-
--- name: ids
--- For services that go through the tenants one by one.
-SELECT id AS tenant_id FROM tenants ORDER BY id;
