@@ -225,9 +225,7 @@ def _count_vote(
         weight=event.weight,
         group=event.group,
     )
-    _change_stage(
-        machine, event.state, event.stage, items=_less(stage.items, event.item), votes=(*stage.votes, vote)
-    )
+    _change_stage(machine, event.state, event.stage, items=_less(stage.items, event.item), votes=(*stage.votes, vote))
 
 
 def changes_requested(instance: Instance, event: ChangesRequested, at: datetime) -> None:

@@ -1,0 +1,25 @@
+"""Approvals: chains of stages that ask people, and what their answers come to.
+
+A chain is started when its state is entered and asks one stage after another. `resolving` finds the people behind a
+stage's approvers, `asking` opens work items for them, `deciding` checks who may decide and records it, `settling` acts
+on the result as soon as that is certain, and `counting` says how a stage stands (by `interpreter.verdict`).
+
+What the chart learns of it are triggers on the internal queue: `approved`, `rejected`, `changes_requested`. A stage
+that cannot go on is never silent: it raises an incident, and its open items can still be decided.
+"""
+
+from __future__ import annotations
+
+from .asking import awaits_changes, chain_granted, leave_state, resubmit, stage_timed_out, start_chain, withdraw_all
+from .deciding import record_decision
+
+__all__ = [
+    "awaits_changes",
+    "chain_granted",
+    "leave_state",
+    "record_decision",
+    "resubmit",
+    "stage_timed_out",
+    "start_chain",
+    "withdraw_all",
+]

@@ -1,0 +1,126 @@
+"""Work items and the other small parts of a run: finding them, opening them, withdrawing them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from ..clocks import cancel_timer
+from ..effects import OpenWorkItem, SettleWorkItem
+from ..events import ApprovalRequested, ApprovalWithdrawn, IncidentRaised, IncidentResolved
+from ..instance import Incident, WorkItem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ..draft import Draft
+    from ..instance import ChainRun, Instance, StageRun
+
+WithdrawReason: TypeAlias = Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout"]
+
+
+class Cause(Struct, frozen=True):
+    """Whose answer moved a chain on; the engine's, where `user` is None. It becomes the data of the chain's trigger."""
+
+    action: Literal["approve", "reject", "request_changes"]
+    user: str | None = None
+    principal: str | None = None
+    #: `{"type": …, "identifier": …}`: as asked
+    approver: dict[str, str] | None = None
+    comments: str | None = None
+    data: dict[str, Any] = {}
+
+
+def run_of(instance: Instance, state: str) -> ChainRun:
+    """The chain at work in a state. It is replaced with every event, so it is read anew after each."""
+    return instance.machine.chains[state]
+
+
+def open_stage(run: ChainRun) -> StageRun | None:
+    """The stage that is being asked; stages are asked one after another, so it is the last one."""
+    if run.stages and run.status in ("asking", "stuck"):
+        stage = run.stages[-1]
+        if stage.status in ("asking", "stuck"):
+            return stage
+    return None
+
+
+def stage_of(instance: Instance, state: str) -> StageRun:
+    """The last stage of a state's chain, which is the one being asked."""
+    return instance.machine.chains[state].stages[-1]
+
+
+def due_at(draft: Draft, state: str, stage: str) -> datetime | None:
+    """When the stage's clock runs out."""
+    for timer in draft.instance.machine.timers.values():
+        if timer.kind == "stage" and timer.stage == stage and timer.state == state:
+            return timer.due_at
+    return None
+
+
+def next_slot(stage: StageRun, key: str) -> int:
+    """The next slot of somebody asked: `role:KEY` and the others are told apart in a stage by it."""
+    return stage.asked.get(key, 0) + 1
+
+
+def open_item(draft: Draft, state: str, position: int) -> None:
+    """Ask one seat of the stage being asked."""
+    run = run_of(draft.instance, state)
+    stage = run.stages[-1]
+    seat = stage.seats[position]
+    kind = seat.approver_type
+    eligible = seat.eligible
+    if kind != "user" and any(vote.seat == position for vote in stage.votes):
+        eligible = ()  # a quorum of all of 200 members would otherwise write 200 lists of them
+    item = WorkItem(
+        id=f"item/{draft.number('item')}",
+        seat=position,
+        approver_type=kind,
+        approver=seat.approver,
+        slot=next_slot(stage, f"{kind}:{seat.approver}"),
+        eligible=eligible,
+        opened_at=draft.now,
+    )
+    timeout_at = due_at(draft, state, stage.id)
+    draft.emit(ApprovalRequested(state, run.chain, stage.id, run.visit, run.round, item, timeout_at))
+    draft.owe(OpenWorkItem(run.chain, stage.id, run.visit, run.round, item, timeout_at))
+
+
+def withdraw(draft: Draft, state: str, stage: StageRun, item: WorkItem, reason: WithdrawReason) -> None:
+    """Take one item out of inboxes: its answer is not needed any more."""
+    draft.emit(ApprovalWithdrawn(state, stage.id, item.id, reason))
+    draft.owe(SettleWorkItem(item.id, "withdraw"))
+
+
+def stop_asking(draft: Draft, state: str, reason: WithdrawReason) -> None:
+    """Withdraw what is open in a state's chain, and stop the clock of its stage."""
+    run = run_of(draft.instance, state)
+    for stage in run.stages:
+        for item in stage.items:
+            withdraw(draft, state, stage, item, reason)
+    timers = draft.instance.machine.timers
+    if timers:
+        for timer in timers.values():
+            if timer.kind == "stage" and timer.state == state:
+                cancel_timer(draft, timer.id)
+
+
+def raise_incident(draft: Draft, state: str, stage: str, code: str, message: str) -> None:
+    """The stage cannot go on by itself; somebody has to look. Raised once as long as the stage is stuck."""
+    run = run_of(draft.instance, state)
+    if run.stages and run.stages[-1].id == stage and run.stages[-1].status == "stuck":
+        return
+    number = draft.number("incident")
+    draft.emit(
+        IncidentRaised(Incident(f"incident/{number}", code, message, state=state, stage=stage, raised_at=draft.now))
+    )
+
+
+def resolve_incidents(draft: Draft, state: str, reason: str) -> None:
+    """The stages of this state are over or have moved on, and with them what was wrong with them."""
+    incidents = draft.instance.machine.incidents
+    if incidents:
+        for incident in incidents.values():
+            if incident.state == state and incident.stage is not None:
+                draft.emit(IncidentResolved(incident.id, reason))

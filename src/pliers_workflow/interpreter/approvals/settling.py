@@ -1,0 +1,344 @@
+"""Act on how a stage stands: go on asking, grant or refuse it, and go to the next one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from pliers_workflow.definition.expressions import ExpressionError
+
+from ..clocks import start_timer
+from ..events import ChainGranted, ChainRefused, StageAsked, StageGranted, StageRefused, StageSkipped
+from ..facts import User
+from ..verdict import Verdict
+from .counting import counts_seats, judge, spoken
+from .items import Cause, open_item, raise_incident, resolve_incidents, run_of, stage_of, stop_asking, withdraw
+from .resolving import barred, replacement, resolve
+
+if TYPE_CHECKING:
+    from pliers_workflow.definition.chart import Chain, Stage, State
+
+    from ..draft import Draft
+    from ..instance import Seat, StageRun
+    from .items import WithdrawReason
+
+_canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+
+def chain_of(state: State) -> Chain:
+    """The chain of a state that has one."""
+    assert state.chain is not None
+    return state.chain
+
+
+def go_on(draft: Draft, state: State, index: int, cause: Cause) -> None:
+    """Ask the first stage from `index` on that is not skipped; when there is none, the chain is granted."""
+    chain = chain_of(state)
+    for stage in chain.stages[index:]:
+        if stage.condition:
+            try:
+                wanted = draft.holds(stage.condition, draft.trigger)
+            except ExpressionError as error:
+                message = (
+                    f"The condition of stage `{stage.id}` could not be evaluated: {error}. Whether to ask it is unknown, "
+                    "so the chain waits; leave the state by another transition, or cancel."
+                )
+                raise_incident(draft, state.id, stage.id, "condition_failed", message)
+                return
+            if not wanted:
+                draft.emit(StageSkipped(state.id, stage.id, "condition"))
+                continue
+        if _unchanged(draft, chain, stage, state):
+            draft.emit(StageSkipped(state.id, stage.id, "unchanged"))
+            continue
+        _ask(draft, state, stage)
+        return
+    draft.emit(ChainGranted(chain.id, state.id))
+    raise_result(draft, "approved", chain, chain.stages[-1].id, cause)
+
+
+def _unchanged(draft: Draft, chain: Chain, stage: Stage, state: State) -> bool:
+    """Whether an earlier round granted the stage, and nothing it watches has changed since."""
+    if stage.watched is None or run_of(draft.instance, state.id).round == 1:
+        return False
+    earlier = draft.instance.machine.earlier_grants.get(chain.id, {}).get(stage.id)
+    return earlier is not None and earlier == watched_hash(stage, draft.instance.data)
+
+
+def _ask(draft: Draft, state: State, stage: Stage) -> None:
+    """Begin to ask a stage: freeze its voters, start its clock, open its items."""
+    chain = chain_of(state)
+    found = resolve(draft, stage, barred(draft, chain, stage, run_of(draft.instance, state.id)))
+    draft.emit(StageAsked(state.id, stage.id, found.seats))
+    if stage.timeout_ms is not None:
+        start_timer(
+            draft,
+            kind="stage",
+            trigger=f"timeout.{chain.id}.{stage.id}",
+            budget_ms=stage.timeout_ms,
+            state=state.id,
+            visit=run_of(draft.instance, state.id).visit,
+            stage=stage.id,
+        )
+    if judge(stage, stage_of(draft.instance, state.id)) is Verdict.OPEN:
+        _open_first(draft, state, stage)
+        return
+    vacant = [seat for seat in found.seats if not seat.eligible]
+    if vacant:
+        # Whoever is there is asked all the same: one of them may refuse, and then nobody need be found.
+        _open_first(draft, state, stage)
+        raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(stage, vacant, found.problems))
+        return
+    _impossible(draft, state, stage)
+
+
+def _open_first(draft: Draft, state: State, stage: Stage) -> None:
+    seats = stage_of(draft.instance, state.id).seats
+    for position, seat in enumerate(seats):
+        if seat.eligible:
+            open_item(draft, state.id, position)
+            if not stage.parallel:
+                return
+
+
+def _nobody(stage: Stage, vacant: list[Seat], problems: tuple[str, ...]) -> str:
+    names = ", ".join([f"{seat.approver_type} `{seat.approver}`" for seat in vacant])
+    because = " ".join(["", *[f"{problem}." for problem in problems]])
+    return (
+        f"Stage `{stage.id}` has nobody to ask in the place of {names}: missing, inactive or not allowed to decide here, "
+        f"and so are the fallbacks and the definition's administrators.{because} Leave the state by another transition, "
+        "or cancel."
+    )
+
+
+def settle(draft: Draft, state: State, stage: Stage, cause: Cause, position: int) -> None:
+    """A vote was given on the seat at `position`: act on how the stage stands now."""
+    match judge(stage, stage_of(draft.instance, state.id)):
+        case Verdict.GRANTED:
+            grant(draft, state, stage, cause)
+        case Verdict.REFUSED:
+            refuse(draft, state, stage, cause)
+        case Verdict.OPEN:
+            _ask_more(draft, state, stage, position)
+        case Verdict.IMPOSSIBLE:
+            if not _impossible(draft, state, stage):
+                _ask_more(draft, state, stage, position)
+
+
+def _ask_more(draft: Draft, state: State, stage: Stage, position: int) -> None:
+    """
+    Ask whoever comes next: in a parallel stage another member of the same role; else the next approver.
+
+    Who was frozen when the stage was asked may have left since. A seat that nobody is left for is given to somebody
+    else; when there is nobody else either, it stays vacant and the stage is judged again.
+    """
+    _withdraw_speechless(draft, state)
+    while True:
+        run = stage_of(draft.instance, state.id)
+        candidate = position if stage.parallel else _next_in_turn(run)
+        if candidate is None or not _wants_more(stage, run, candidate):
+            return
+        gone = spoken(run)
+        people = [person for person in run.seats[candidate].eligible if person not in gone]
+        if not people or _somebody_there(draft, run.seats[candidate], people):
+            if people:
+                open_item(draft, state.id, candidate)
+            return
+        if _give_to_another(draft, state, stage, candidate):
+            open_item(draft, state.id, candidate)
+            return
+        if judge(stage, stage_of(draft.instance, state.id)) is Verdict.IMPOSSIBLE and _impossible(draft, state, stage):
+            return
+        if stage.parallel:
+            return
+
+
+def _withdraw_speechless(draft: Draft, state: State) -> None:
+    """Withdraw items that nobody can decide any more, because all they ask have spoken through another item."""
+    run = stage_of(draft.instance, state.id)
+    if not run.items or not run.votes:
+        return
+    gone = spoken(run)
+    for item in run.items:
+        people = item.eligible or run.seats[item.seat].eligible
+        if people[0] in gone and gone.issuperset(people):
+            withdraw(draft, state.id, run, item, "stage_settled")
+
+
+def _next_in_turn(run: StageRun) -> int | None:
+    """Sequential stages: the first seat that has not been asked, then the one with the fewest votes and people left."""
+    if run.items:
+        return None
+    gone = spoken(run)
+    votes = [0] * len(run.seats)
+    for vote in run.votes:
+        votes[vote.seat] += 1
+    turn: int | None = None
+    for position, seat in enumerate(run.seats):
+        if any(person not in gone for person in seat.eligible) and (turn is None or votes[position] < votes[turn]):
+            turn = position
+    return turn
+
+
+def _wants_more(stage: Stage, run: StageRun, position: int) -> bool:
+    """Whether another vote on this seat can matter, and is not asked for already."""
+    if any(item.seat == position for item in run.items):
+        return False
+    if not run.seats[position].eligible:
+        return False
+    return not counts_seats(stage) or not any(vote.seat == position and vote.action == "approve" for vote in run.votes)
+
+
+def _somebody_there(draft: Draft, seat: Seat, people: list[str]) -> bool:
+    """
+    Whether one of these people is still active and still a member.
+
+    The first usually is, so one fact will do; only when not are all the others looked at, in one round.
+    """
+    if _there(draft, seat, people[0]):
+        return True
+    draft.require(tuple(["user:" + person for person in people]))
+    return any(_there(draft, seat, person) for person in people[1:])
+
+
+def _there(draft: Draft, seat: Seat, person: str) -> bool:
+    record = draft.fact("user:" + person)
+    return isinstance(record, User) and holds_right(record, seat.approver_type, seat.approver)
+
+
+def holds_right(person: User, kind: Literal["user", "role", "group"], key: str) -> bool:
+    """Whether a person may still speak as the approver they were asked as."""
+    if not person.active:
+        return False
+    return kind == "user" or key in (person.roles if kind == "role" else person.groups)
+
+
+def _give_to_another(draft: Draft, state: State, stage: Stage, position: int) -> bool:
+    """Put somebody else on a seat; False when nobody is to be had, and the seat is vacant now."""
+    run = run_of(draft.instance, state.id)
+    asked = run.stages[-1]
+    found, _ = replacement(draft, stage, asked, position, barred(draft, chain_of(state), stage, run) | spoken(asked))
+    seat = msgspec.structs.replace(asked.seats[position], eligible=()) if found is None else found
+    draft.emit(StageAsked(state.id, stage.id, (*asked.seats[:position], seat, *asked.seats[position + 1 :])))
+    return found is not None
+
+
+def ask_fallbacks(draft: Draft, state: State, stage: Stage) -> None:
+    """The clock has run out: whoever has not answered is replaced; where nobody is to be had, they may still answer."""
+    run = run_of(draft.instance, state.id)
+    replaced = False
+    for position in sorted({item.seat for item in run.stages[-1].items}):
+        asked = stage_of(draft.instance, state.id)
+        unavailable = barred(draft, chain_of(state), stage, run) | spoken(asked)
+        found, _ = replacement(draft, stage, asked, position, unavailable)
+        if found is None:
+            continue
+        for item in asked.items:
+            if item.seat == position:
+                withdraw(draft, state.id, asked, item, "timeout")
+        draft.emit(StageAsked(state.id, stage.id, (*asked.seats[:position], found, *asked.seats[position + 1 :])))
+        open_item(draft, state.id, position)
+        replaced = True
+    if not replaced:
+        message = (
+            f"Nobody decided in stage `{stage.id}` in time, and there is nobody to ask instead. Those asked can still "
+            "decide; else leave the state by another transition, or cancel."
+        )
+        raise_incident(draft, state.id, stage.id, "nobody_to_ask", message)
+    elif judge(stage, stage_of(draft.instance, state.id)) is Verdict.IMPOSSIBLE:
+        _impossible(draft, state, stage)
+
+
+def _impossible(draft: Draft, state: State, stage: Stage) -> bool:
+    """
+    The voices left are too few: the definition says how that ends, else an incident is raised.
+
+    Gives whether the stage is settled.
+    """
+    if stage.fallback_outcome == "granted":
+        grant(draft, state, stage, Cause("approve"))
+    elif stage.fallback_outcome == "refused":
+        refuse(draft, state, stage, Cause("reject"))
+    else:
+        message = (
+            f"Stage `{stage.id}` can no longer get the approvals it needs: too few people are left to ask. Leave the "
+            "state by another transition, or cancel."
+        )
+        raise_incident(draft, state.id, stage.id, "result_impossible", message)
+        return False
+    return True
+
+
+def grant(draft: Draft, state: State, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
+    """The stage is granted: nobody else is needed, and the next one is asked."""
+    stop_asking(draft, state.id, reason)
+    draft.emit(StageGranted(state.id, stage.id, watched_hash(stage, draft.instance.data)))
+    resolve_incidents(draft, state.id, "stage_settled")
+    go_on(draft, state, stage.index + 1, cause)
+
+
+def refuse(draft: Draft, state: State, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
+    """The stage is refused, and with it the chain."""
+    chain = chain_of(state)
+    stop_asking(draft, state.id, reason)
+    draft.emit(StageRefused(state.id, stage.id))
+    resolve_incidents(draft, state.id, "stage_settled")
+    draft.emit(ChainRefused(chain.id, state.id))
+    raise_result(draft, "rejected", chain, stage.id, cause)
+
+
+def raise_result(draft: Draft, trigger: str, chain: Chain, stage: str, cause: Cause) -> None:
+    """Let the chart know, with the answer that made it so."""
+    draft.raise_internal(
+        trigger,
+        {
+            "chain": chain.id,
+            "stage": stage,
+            "action": cause.action,
+            "user": cause.user,
+            "principal": cause.principal,
+            "approver": cause.approver,
+            "comments": cause.comments,
+            "data": cause.data,
+        },
+    )
+
+
+def watched_hash(stage: Stage, data: Mapping[str, Any]) -> str:
+    """
+    A hash of the values of the fields a stage watches; equal numbers are equal, however they are written.
+
+    Empty where it watches none: such a stage is asked again after every round.
+    """
+    if stage.watched is None:
+        return ""
+    values = [_value(data, path) for path in stage.watched]
+    return hashlib.sha256(_canonical.encode(values)).hexdigest()[:32]
+
+
+def _value(data: Any, path: tuple[str, ...]) -> list[Any]:
+    """The value in a list, or an empty list where there is none: a missing field differs from null."""
+    for key in path:
+        if not isinstance(data, Mapping) or key not in data:
+            return []
+        data = data[key]
+    return [_plain(data)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        sign, digits, exponent = Decimal(value).as_tuple()
+        text = "".join(map(str, digits))
+        shortened = text.rstrip("0")
+        if not shortened:
+            return {"number": "0"}
+        return {"number": f"{'-' * sign}{shortened.lstrip('0')}e{int(exponent) + len(text) - len(shortened)}"}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value
