@@ -1,16 +1,27 @@
-"""Databases for tests: one server for a whole test run, one database for each test, cloned from a migrated template."""
+"""Databases for tests: one server for a whole test run, one database for each test, cloned from a migrated template.
+
+The server is an embedded one in a temporary folder, which all workers of a run (pytest-xdist) share and the last one
+removes; or the one that `PLIERS_TEST_DATABASE_URL` names, whose user must be allowed to create databases.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Coroutine
+import uuid
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from pliers_workflow.storage.embedded import EmbeddedPostgres
+from pliers_workflow.storage.embedded.locks import FileLock
 from pliers_workflow.storage.migrations import migrate
 
 T = TypeVar("T")
@@ -19,6 +30,49 @@ T = TypeVar("T")
 def with_database(dsn: str, name: str) -> str:
     """The DSN of another database of the same server."""
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def serve() -> Iterator[Server]:
+    """A server with its template, for as long as this process tests."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = Path(tempfile.gettempdir()) / f"pliers-tests-{run[:16]}"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(
+        0o711
+    )  # as root, the server runs as another user, who must pass through here to its own folder of 0700
+    if given := os.environ.get("PLIERS_TEST_DATABASE_URL"):
+        with _share(Server(given, f"pliers_test_{run[:8]}"), folder) as server:
+            yield server
+        return
+    # Nothing of a test outlives its machine, so nothing waits for the disk; all else is as in production.
+    embedded = EmbeddedPostgres(folder / "server", settings={"fsync": "off", "full_page_writes": "off"})
+    with embedded:
+        with _share(Server(embedded.dsn, "test"), folder) as server:
+            yield server
+    if not embedded.running:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _share(server: Server, folder: Path) -> Iterator[Server]:
+    """The first process of a run makes the template, the last one drops it."""
+    users = FileLock(folder / "users.lock")
+    with FileLock(folder / "template.lock"):
+        users.acquire(shared=True)
+        if not (folder / "made").exists():
+            server.make_template()
+            (folder / "made").touch()
+    try:
+        yield server
+    finally:
+        users.release()
+        with FileLock(folder / "template.lock"):
+            if users.acquire() and (folder / "made").exists():
+                server.drop_template()
+                (folder / "made").unlink()
+            users.release()
+        server.close()
 
 
 class Server:
@@ -40,11 +94,16 @@ class Server:
         return f"{self._prefix}_template"
 
     def make_template(self) -> None:
-        """Create and migrate the template, once for each run."""
+        """Create and migrate the template."""
         self.create(self.template, template="template0")
         self.run(migrate(with_database(self.dsn, self.template)))
         # Nobody connects to it again, so that any number of clones can be taken at once.
         self.execute(f'ALTER DATABASE "{self.template}" ALLOW_CONNECTIONS false')
+
+    def drop_template(self) -> None:
+        """Drop the template."""
+        self.execute(f'ALTER DATABASE "{self.template}" ALLOW_CONNECTIONS true')
+        self.drop(self.template)
 
     def create(self, name: str, *, template: str) -> str:
         """A new database; its DSN."""
