@@ -302,9 +302,13 @@ class _Checker:
                 for item in node.right.items:
                     self.member(node.left, needle, item)
         elif container.kind == "list" and container.item is not None and needle.kind != "null_type":
-            if not _comparable(needle, container.item):
-                self.report(f"{_a(needle)} is never in a list of {container.item.kind}s", None, node)
+            self.element(needle, container.item, node)
         return BOOL
+
+    def element(self, needle: Type, item: Type, node: Node) -> None:
+        """Something that may be in a list of `item`s."""
+        if not _comparable(needle, item):
+            self.report(f"{_a(needle)} is never in a list of {item.kind}s", None, node)
 
     def member(self, left: Node, needle: Type, item: Node) -> None:
         """One element of a list literal that something may be in."""

@@ -57,7 +57,6 @@ _ARITHMETIC: Final = {
 }
 
 
-
 class Code:
     """A compiled node."""
 
@@ -357,7 +356,10 @@ def _logic(compiler: Compiler, node: Logic) -> Code:
                 if right(frame) is decisive:
                     return decisive
                 raise
-    X            return not_bool(value, name, right_at)
+            value = right(frame)
+            if value is True or value is False:
+                return value
+            return not_bool(value, name, right_at)
 
         return fold(both, parts)
     runs = tuple((part.run, operand.start) for part, operand in zip(parts, node.operands, strict=True))
