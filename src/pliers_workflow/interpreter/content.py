@@ -8,6 +8,7 @@ nobody would hear of it; there the command is refused as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -133,23 +134,23 @@ def _send(draft: Draft, action: Send) -> None:
     if delay_ms <= 0:
         draft.external.append(Trigger(action.trigger, data))
     else:
-        start_timer(
-            draft, kind="send", trigger=action.trigger, budget_ms=delay_ms, send_id=action.send_id, data=data
-        )
+        start_timer(draft, kind="send", trigger=action.trigger, budget_ms=delay_ms, send_id=action.send_id, data=data)
 
 
 def minutes_to_ms(minutes: Any, what: str) -> int:
     """
-    Minutes that an expression gave, in milliseconds.
+    Minutes that an expression gave, or a duration, in milliseconds.
 
-    >>> minutes_to_ms(Decimal("0.5"), "a delay")
-    30000
+    >>> minutes_to_ms(Decimal("0.5"), "a delay"), minutes_to_ms(timedelta(seconds=1), "a delay")
+    (30000, 1000)
     """
+    if isinstance(minutes, timedelta):
+        minutes = Decimal(minutes // timedelta(microseconds=1)) / 60_000_000
     if isinstance(minutes, bool) or not isinstance(minutes, (int, Decimal)):
         raise ExpressionError(f"{what} is a number of minutes, not {describe(minutes)}")
     if not 0 <= minutes * 60_000 <= DELAY_MAX_MS:
         raise ExpressionError(f"{what} lies between 0 minutes and ten years")
-    return int(minutes * 60_000)
+    return round(minutes * 60_000)
 
 
 def _cancel(draft: Draft, action: Cancel) -> None:

@@ -18,7 +18,7 @@ class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
     pass
 
 
-class WorkflowStarted(_Event, tag="workflow.started"):
+class WorkflowStarted(_Event, frozen=True, tag="workflow.started"):
     """The instance exists; it has not entered a state yet."""
 
     definition_id: str
@@ -33,7 +33,7 @@ class WorkflowStarted(_Event, tag="workflow.started"):
     external_key: str | None = None
 
 
-class StateEntered(_Event, tag="workflow.state.entered"):
+class StateEntered(_Event, frozen=True, tag="workflow.state.entered"):
     state: str
     #: where it stands in the configuration, which keeps document order; so folding needs no chart
     position: int = 0
@@ -41,13 +41,13 @@ class StateEntered(_Event, tag="workflow.state.entered"):
     in_region: bool = False
 
 
-class StateExited(_Event, tag="workflow.state.exited"):
+class StateExited(_Event, frozen=True, tag="workflow.state.exited"):
     state: str
     #: ids that history states of this state's parent chain remember, by history state id
     remembered: dict[str, tuple[str, ...]] = {}
 
 
-class TransitionTaken(_Event, tag="workflow.transition.taken"):
+class TransitionTaken(_Event, frozen=True, tag="workflow.transition.taken"):
     """A transition was taken; the exits before it and entries after it are events of their own."""
 
     transition: str
@@ -56,7 +56,7 @@ class TransitionTaken(_Event, tag="workflow.transition.taken"):
     trigger: str | None = None
 
 
-class StateChanged(_Event, tag="workflow.state.changed"):
+class StateChanged(_Event, frozen=True, tag="workflow.state.changed"):
     """`current_state` moved, seen from before to after the whole command; at most one a command."""
 
     from_state: str | None
@@ -64,7 +64,7 @@ class StateChanged(_Event, tag="workflow.state.changed"):
     trigger: str | None = None
 
 
-class DataChanged(_Event, tag="workflow.data.changed"):
+class DataChanged(_Event, frozen=True, tag="workflow.data.changed"):
     """Top-level fields set and removed."""
 
     root: Literal["data", "context"] = "data"
@@ -74,23 +74,23 @@ class DataChanged(_Event, tag="workflow.data.changed"):
     replaced: bool = False
 
 
-class TitleChanged(_Event, tag="workflow.title.changed"):
+class TitleChanged(_Event, frozen=True, tag="workflow.title.changed"):
     title: str
 
 
-class NoteLogged(_Event, tag="workflow.note.logged"):
+class NoteLogged(_Event, frozen=True, tag="workflow.note.logged"):
     label: str | None = None
     value: Any = None
 
 
-class TriggerRaised(_Event, tag="workflow.trigger.raised"):
+class TriggerRaised(_Event, frozen=True, tag="workflow.trigger.raised"):
     """A trigger took effect from the internal queue or from a timer (for reading; folding ignores it)."""
 
     trigger: str
     data: Any = None
 
 
-class ErrorOccurred(_Event, tag="workflow.error.occurred"):
+class ErrorOccurred(_Event, frozen=True, tag="workflow.error.occurred"):
     """An expression or action failed inside a chart that handles `error.execution`."""
 
     message: str
@@ -98,15 +98,15 @@ class ErrorOccurred(_Event, tag="workflow.error.occurred"):
     state: str | None = None
 
 
-class TimerScheduled(_Event, tag="workflow.timer.scheduled"):
+class TimerScheduled(_Event, frozen=True, tag="workflow.timer.scheduled"):
     timer: Timer
 
 
-class TimerCancelled(_Event, tag="workflow.timer.cancelled"):
+class TimerCancelled(_Event, frozen=True, tag="workflow.timer.cancelled"):
     timer: str
 
 
-class TimeoutOccurred(_Event, tag="workflow.timeout.occurred"):
+class TimeoutOccurred(_Event, frozen=True, tag="workflow.timeout.occurred"):
     """A timer fired and is gone."""
 
     timer: str
@@ -117,14 +117,14 @@ class TimeoutOccurred(_Event, tag="workflow.timeout.occurred"):
     stage: str | None = None
 
 
-class ChainStarted(_Event, tag="workflow.approval.chain_started"):
+class ChainStarted(_Event, frozen=True, tag="workflow.approval.chain_started"):
     chain: str
     state: str
     visit: int
     round: int
 
 
-class StageAsked(_Event, tag="workflow.approval.stage_asked"):
+class StageAsked(_Event, frozen=True, tag="workflow.approval.stage_asked"):
     """A stage begins to ask; the voters are frozen here."""
 
     state: str
@@ -132,7 +132,7 @@ class StageAsked(_Event, tag="workflow.approval.stage_asked"):
     seats: tuple[Seat, ...] = ()
 
 
-class StageSkipped(_Event, tag="workflow.approval.stage_skipped"):
+class StageSkipped(_Event, frozen=True, tag="workflow.approval.stage_skipped"):
     """Not asked: its condition is false, or nothing it watches has changed since it was granted."""
 
     state: str
@@ -140,7 +140,7 @@ class StageSkipped(_Event, tag="workflow.approval.stage_skipped"):
     reason: Literal["condition", "unchanged"]
 
 
-class ApprovalRequested(_Event, tag="workflow.approval.requested"):
+class ApprovalRequested(_Event, frozen=True, tag="workflow.approval.requested"):
     """A work item was opened."""
 
     state: str
@@ -153,7 +153,7 @@ class ApprovalRequested(_Event, tag="workflow.approval.requested"):
     timeout_at: datetime | None = None
 
 
-class _Decided(_Event):
+class _Decided(_Event, frozen=True):
     state: str
     chain: str
     stage: str
@@ -168,19 +168,19 @@ class _Decided(_Event):
     group: str | None = None
 
 
-class ApprovalGranted(_Decided, tag="workflow.approval.granted"):
+class ApprovalGranted(_Decided, frozen=True, tag="workflow.approval.granted"):
     """One approver approved."""
 
 
-class ApprovalRejected(_Decided, tag="workflow.approval.rejected"):
+class ApprovalRejected(_Decided, frozen=True, tag="workflow.approval.rejected"):
     """One approver rejected."""
 
 
-class ChangesRequested(_Decided, tag="workflow.approval.changes_requested"):
+class ChangesRequested(_Decided, frozen=True, tag="workflow.approval.changes_requested"):
     """One approver wants changes; the chain stops asking until the requester has made them."""
 
 
-class ApprovalDelegated(_Decided, tag="workflow.approval.delegated"):
+class ApprovalDelegated(_Decided, frozen=True, tag="workflow.approval.delegated"):
     """A work item passed to another person, who decides in the principal's place."""
 
     delegate_to: str = ""
@@ -188,7 +188,7 @@ class ApprovalDelegated(_Decided, tag="workflow.approval.delegated"):
     replacement: WorkItem | None = None
 
 
-class ApprovalWithdrawn(_Event, tag="workflow.approval.withdrawn"):
+class ApprovalWithdrawn(_Event, frozen=True, tag="workflow.approval.withdrawn"):
     """A work item is not needed any more."""
 
     state: str
@@ -197,61 +197,61 @@ class ApprovalWithdrawn(_Event, tag="workflow.approval.withdrawn"):
     reason: Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout"] = "stage_settled"
 
 
-class StageGranted(_Event, tag="workflow.approval.stage_granted"):
+class StageGranted(_Event, frozen=True, tag="workflow.approval.stage_granted"):
     state: str
     stage: str
     watched_hash: str = ""
 
 
-class StageRefused(_Event, tag="workflow.approval.stage_refused"):
+class StageRefused(_Event, frozen=True, tag="workflow.approval.stage_refused"):
     state: str
     stage: str
 
 
-class ChainGranted(_Event, tag="workflow.approval.chain_granted"):
+class ChainGranted(_Event, frozen=True, tag="workflow.approval.chain_granted"):
     chain: str
     state: str
 
 
-class ChainRefused(_Event, tag="workflow.approval.chain_refused"):
+class ChainRefused(_Event, frozen=True, tag="workflow.approval.chain_refused"):
     chain: str
     state: str
 
 
-class IncidentRaised(_Event, tag="workflow.incident.raised"):
+class IncidentRaised(_Event, frozen=True, tag="workflow.incident.raised"):
     incident: Incident
 
 
-class IncidentResolved(_Event, tag="workflow.incident.resolved"):
+class IncidentResolved(_Event, frozen=True, tag="workflow.incident.resolved"):
     incident: str
     reason: str | None = None
 
 
-class StatusChanged(_Event, tag="workflow.status.changed"):
+class StatusChanged(_Event, frozen=True, tag="workflow.status.changed"):
     """Between `pending`, `running`, `waiting` and `escalated`; the other ones have events of their own."""
 
     status: Literal["pending", "running", "waiting", "escalated"]
 
 
-class WorkflowSuspended(_Event, tag="workflow.suspended"):
+class WorkflowSuspended(_Event, frozen=True, tag="workflow.suspended"):
     reason: str | None = None
 
 
-class WorkflowResumed(_Event, tag="workflow.resumed"):
+class WorkflowResumed(_Event, frozen=True, tag="workflow.resumed"):
     reason: str | None = None
 
 
-class WorkflowCompleted(_Event, tag="workflow.completed"):
+class WorkflowCompleted(_Event, frozen=True, tag="workflow.completed"):
     #: the top-level final state
     state: str
 
 
-class WorkflowFailed(_Event, tag="workflow.failed"):
+class WorkflowFailed(_Event, frozen=True, tag="workflow.failed"):
     code: str
     message: str
 
 
-class WorkflowCancelled(_Event, tag="workflow.cancelled"):
+class WorkflowCancelled(_Event, frozen=True, tag="workflow.cancelled"):
     reason: str | None = None
 
 

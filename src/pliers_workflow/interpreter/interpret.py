@@ -27,13 +27,14 @@ from .commands import (
     UpdateData,
 )
 from .content import execute
-from .draft import Draft, Missing, Refused, Trigger
+from .draft import Draft, Missing, Refused, Trigger, plain
 from .events import (
     DataChanged,
     IncidentRaised,
     StateChanged,
     StatusChanged,
     TimeoutOccurred,
+    TitleChanged,
     TransitionTaken,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 #: Bytes that an instance's data, and its context, may take as JSON.
 DATA_MAX_BYTES = 256_000
+#: Characters of a title.
+TITLE_MAX = 500
 #: The order of the budget for a command in a batch: about 5 ms of work.
 BUDGET_STEPS = 20_000
 
@@ -153,6 +156,8 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
         draft.emit(StatusChanged("waiting"))
     if instance.data is not before.data:
         _check_size("data", instance.data)
+        if draft.chart.title:
+            _set_title(draft)
     if instance.context is not before.context:
         _check_size("context", instance.context)
     seal(instance, before.revision + 1, draft.now)
@@ -171,6 +176,24 @@ def _check_size(what: str, data: Mapping[str, Any]) -> None:
     size = len(_encoder.encode(data))
     if size > DATA_MAX_BYTES:
         raise Refused(Reason.DATA_TOO_LARGE, what=what, bytes=size, limit=DATA_MAX_BYTES)
+
+
+def _set_title(draft: Draft) -> None:
+    """Write the title anew from the definition's template; what is missing leaves its place empty."""
+    pieces = [each if isinstance(each, str) else _text(draft, each) for each in draft.chart.title]
+    title = "".join(pieces)[:TITLE_MAX]
+    if title != draft.instance.title:
+        draft.emit(TitleChanged(title))
+
+
+def _text(draft: Draft, path: tuple[str, ...]) -> str:
+    value = draft.scope(frozenset(path[:1]), draft.trigger)[path[0]]
+    for name in path[1:]:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    value = plain(value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _encoder.encode(value).decode()
 
 
 def _complete(draft: Draft) -> None:
@@ -262,14 +285,15 @@ def _fire(draft: Draft, order: FireTrigger) -> None:
         raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=["operator"], explanation="the engine raises it")
     draft.trigger = trigger = Trigger(name, order.data, actor.user, external=True)
     enabled = statechart.select_transitions(draft, trigger, None if actor.operates else _may_take(draft))
-    if not enabled:
+    if not enabled and not draft.internal:  # a guard's error may have raised `error.execution`: then that is worked off
         _fire_nothing(draft, trigger)
         return
     if order.target is not None:
         reached = statechart.entered_by(draft, enabled)
         if order.target not in reached:
             raise Refused(Reason.TARGET_NOT_REACHED, target=order.target, reached=sorted(reached))
-    statechart.microstep(draft, enabled)
+    if enabled:
+        statechart.microstep(draft, enabled)
     statechart.run_to_rest(draft)
 
 
@@ -495,7 +519,7 @@ def _timer_data(timer: Timer) -> dict[str, Any]:
 
 
 def _fail(draft: Draft, timer: Timer) -> None:
-    approvals.withdraw_all(draft, "timeout")
+    approvals.withdraw_all(draft, "cancelled")
     cancel_all(draft)
     minutes = timer.budget_ms / 60_000
     draft.emit(WorkflowFailed("TIMEOUT_ERROR", f"The workflow did not end within {minutes:g} minutes."))

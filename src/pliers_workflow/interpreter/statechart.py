@@ -104,9 +104,7 @@ def _count_step(draft: Draft) -> None:
     draft.budget.spend(STEP_COST)
     draft.microsteps += 1
     if draft.microsteps > MICROSTEPS_MAX:
-        raise Refused(
-            Reason.ENDLESS_LOOP, microsteps=MICROSTEPS_MAX, configuration=list(draft.instance.configuration)
-        )
+        raise Refused(Reason.ENDLESS_LOOP, microsteps=MICROSTEPS_MAX, configuration=list(draft.instance.configuration))
 
 
 def microstep(draft: Draft, enabled: Sequence[Transition]) -> None:
@@ -478,9 +476,7 @@ def _exit(draft: Draft, leaving: Sequence[State]) -> None:
 
 def _to_remember(active: Iterable[State], parent: State, history: State) -> tuple[str, ...]:
     if history.history == "deep":
-        return tuple([
-            each.id for each in active if each.kind in ("atomic", "final") and each in parent.descendants
-        ])
+        return tuple([each.id for each in active if each.kind in ("atomic", "final") and each in parent.descendants])
     return tuple([each.id for each in active if each.parent is parent])
 
 
@@ -544,4 +540,3 @@ def is_in_final_state(draft: Draft, state: State) -> bool:
     if state.kind == "parallel":
         return all(is_in_final_state(draft, each) for each in state.children if each.kind != "history")
     return False
-
