@@ -1,0 +1,1 @@
+"""The REST endpoints, one module for each subject; `wire` holds what they read and answer."""

@@ -1,0 +1,163 @@
+"""Tokens, tenants and the audit log."""
+
+from __future__ import annotations
+
+from ..endpoint import Call, Reply, Routes, TenantId, TokenId
+from ..problems import ApiError
+from . import views
+from .instances import user_id
+from .wire import (
+    AuditEntryView,
+    AuditQuery,
+    ClockInput,
+    MeView,
+    Page,
+    PageQuery,
+    TenantInput,
+    TenantMadeView,
+    TenantView,
+    TokenInput,
+    TokenMadeView,
+    TokensQuery,
+    TokenView,
+    VerificationView,
+)
+
+routes = Routes("Access", "Tokens, tenants and the audit log.")
+
+
+@routes.get("/me", "Who am I", answers=MeView)
+async def get_me(call: Call) -> Reply:
+    """Whose token this is, what it may do, and the roles and groups of its user."""
+    principal = call.principal
+    row = await call.engine.directory.get_user(principal.tenant_id, principal.user_id)
+    return Reply(
+        MeView(
+            user_id=principal.user_id,
+            username=principal.username,
+            tenant_id=principal.tenant_id,
+            token_id=principal.token_id,
+            permissions=sorted(principal.permissions),
+            roles=list(row.roles) if row else [],
+            groups=list(row.groups) if row else [],
+        )
+    )
+
+
+@routes.get("/tokens", "List tokens", answers=Page[TokenView])
+async def list_tokens(call: Call, query: TokensQuery) -> Reply:
+    """Your own tokens; administrators and auditors see everybody's, or one person's with `user`."""
+    user = await user_id(call, query.user) if query.user is not None else None
+    rows = await call.engine.tokens.list(call.principal, user=user, limit=query.limit, cursor=query.cursor)
+    return Reply(views.page(rows, views.token_view))
+
+
+@routes.post(
+    "/tokens",
+    "Make a token",
+    answers=TokenMadeView,
+    status=201,
+    problems=("permission_missing", "not_found", "conflict"),
+)
+async def create_token(call: Call, body: TokenInput) -> Reply:
+    """
+    Make a token for yourself, or as an administrator for anybody. Its secret is in this answer and nowhere else.
+
+    It cannot carry a permission that you do not have. A request repeated with the same Idempotency-Key is refused (409),
+    because the secret is not kept.
+    """
+    row, secret = await call.engine.tokens.create(
+        call.principal, body.user, body.permissions, body.name, body.expires_at, request=call.request
+    )
+    view = views.token_view(row)
+    made = TokenMadeView(**{name: getattr(view, name) for name in view.__struct_fields__}, secret=secret)
+    return Reply(made, location=f"{call.base}/tokens/{row.id}")
+
+
+@routes.delete("/tokens/{id}", "Revoke a token", answers=TokenView)
+async def revoke_token(call: Call, id: TokenId) -> Reply:
+    """Make a token useless for ever: your own, or as an administrator anybody's."""
+    row = await call.engine.tokens.revoke(call.principal, id.lower(), request=call.request)
+    return Reply(views.token_view(row))
+
+
+@routes.get("/tenants", "List tenants", answers=Page[TenantView])
+async def list_tenants(call: Call, query: PageQuery) -> Reply:
+    """All tenants for administrators of the tenant `default`; your own for everybody else."""
+    rows = await call.engine.tenants.list(call.principal, limit=query.limit, cursor=query.cursor)
+    return Reply(views.page(rows, views.tenant_view))
+
+
+@routes.post(
+    "/tenants", "Create a tenant", answers=TenantMadeView, status=201, permissions=("admin",), problems=("conflict",)
+)
+async def create_tenant(call: Call, body: TenantInput) -> Reply:
+    """
+    Make a tenant, a world of its own, with an administrator's first token in the answer.
+
+    For administrators of the tenant `default` only. Repeating it is refused with 409, as the id is taken.
+    """
+    row = await call.engine.tenants.create(call.principal, body.id, body.name, virtual_now=body.virtual_now)
+    secret = await call.engine.tokens.bootstrap(row.id)
+    made = TenantMadeView(
+        id=row.id, name=row.name, virtual_now=row.virtual_now, created_at=row.created_at, admin_token=secret
+    )
+    return Reply(made, location=f"{call.base}/tenants/{row.id}")
+
+
+@routes.get("/tenants/{id}", "Get a tenant", answers=TenantView)
+async def get_tenant(call: Call, id: TenantId) -> Reply:
+    """One tenant: your own, or any for administrators of the tenant `default`."""
+    principal = call.principal
+    if id != principal.tenant_id and not (principal.tenant_id == "default" and principal.may("admin")):
+        raise ApiError("not_found", "There is no such tenant that you may see; check its id.")
+    return Reply(views.tenant_view(views.found(await call.engine.tenants.get(id), "tenant")))
+
+
+@routes.put(
+    "/tenants/{id}/clock",
+    "Move a tenant's clock",
+    answers=TenantView,
+    permissions=("operator",),
+    problems=("conflict",),
+)
+async def move_clock(call: Call, id: TenantId, body: ClockInput) -> Reply:
+    """Set the time of your tenant, which must have been made with a virtual clock. Timers that are due then fire."""
+    if id != call.principal.tenant_id:
+        raise ApiError("not_found", "A clock is moved with a token of its own tenant; this is not yours.")
+    row = await call.engine.tenants.set_clock(call.principal, body.virtual_now)
+    return Reply(views.tenant_view(row))
+
+
+@routes.get("/audit", "Read the audit log", answers=Page[AuditEntryView], permissions=("auditor",))
+async def list_audit(call: Call, query: AuditQuery) -> Reply:
+    """What happened outside of instances: publishing, the directory, tokens, denied attempts; the newest first."""
+    rows = await call.engine.audit.list(
+        call.principal.tenant_id,
+        action=query.action,
+        subject=query.subject,
+        limit=query.limit,
+        cursor=query.cursor,
+    )
+    items = [
+        AuditEntryView(
+            seq=row.seq,
+            action=row.action,
+            subject=row.subject,
+            details=row.details,
+            executed_at=row.executed_at,
+            executed_by=row.executed_by,
+            hash=row.hash.hex(),
+        )
+        for row in rows.items
+    ]
+    return Reply(Page(items=items, next_cursor=rows.next_cursor))
+
+
+@routes.get("/audit/verification", "Verify the audit log", answers=VerificationView, permissions=("auditor",))
+async def verify_audit(call: Call) -> Reply:
+    """Compute the chain of hashes anew and say whether every row is there and as it was written."""
+    result = await call.engine.audit.verify(call.principal.tenant_id)
+    return Reply(
+        VerificationView(intact=result.intact, rows=result.rows, broken_at=result.broken_at, problem=result.problem)
+    )

@@ -1,0 +1,60 @@
+"""About the service itself: health, problem codes, the schema of definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..endpoint import Call, ProblemCode, Reply, Routes
+from ..problems import KINDS, ApiError
+from .viewer import health_of
+from .wire import HealthView, Page, ProblemKindView
+
+routes = Routes("Service", "About the service itself.")
+
+
+@routes.get("/workflows/health", "Health of the engine", answers=HealthView, open=True)
+async def get_health(call: Call) -> Reply:
+    """
+    Whether this node can work: 200 and `up`, or 503 and `down`. Open to everybody, for load balancers.
+
+    With a token of an operator, auditor or administrator `details` says how the engine is doing.
+    """
+    up, details = await health_of(call.engine, detailed=call.principal.may("operator", "auditor"))
+    return Reply(HealthView(status="up" if up else "down", details=details), status=200 if up else 503)
+
+
+def _kind(code: str) -> ProblemKindView:
+    kind = KINDS[code]
+    return ProblemKindView(
+        code=code, status=kind.status, error_code=kind.error_code, title=kind.title, detail=kind.sentence
+    )
+
+
+@routes.get("/problems", "List problem codes", answers=Page[ProblemKindView], open=True)
+async def list_problems(call: Call) -> Reply:
+    """Every `code` that a problem may carry, with its status and meaning."""
+    return Reply(Page(items=[_kind(code) for code in KINDS], next_cursor=None))
+
+
+@routes.get("/problems/{code}", "Explain a problem code", answers=ProblemKindView, open=True)
+async def get_problem(call: Call, code: ProblemCode) -> Reply:
+    """What a code means and what to do about it; a problem's `type` leads here."""
+    if code not in KINDS:
+        raise ApiError("not_found", "There is no problem of that code; GET /api/v1/problems lists all.")
+    return Reply(_kind(code))
+
+
+_schema: msgspec.Raw | None = None
+
+
+@routes.get("/schemas/workflow-definition.json", "JSON Schema of definitions", answers=dict[str, Any], open=True)
+async def get_definition_schema(call: Call) -> Reply:
+    """JSON Schema (2020-12) of the workflow definition document, for editors and generators."""
+    global _schema
+    if _schema is None:
+        from pliers_workflow.definition.schema import definition_schema
+
+        _schema = msgspec.Raw(msgspec.json.encode(definition_schema()))
+    return Reply(_schema)

@@ -1,0 +1,358 @@
+"""Making answers of what the engine and its services give.
+
+The view of an instance is built from the interpreter's `Instance` alone, so that a command is answered without another
+query.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pliers_workflow.interpreter.rejections import Rejection
+from pliers_workflow.runtime.answers import Accepted, KeyReused, NotFound
+
+from ..endpoint import Reply, invalid_parameter
+from ..problems import ApiError, FindingView
+from .wire import (
+    BindingView,
+    DefinitionOfInstance,
+    DefinitionSummaryView,
+    DefinitionView,
+    FailedStartView,
+    IncidentView,
+    InstanceLinks,
+    InstanceView,
+    Page,
+    SetView,
+    SubmissionAnswerView,
+    SubmissionView,
+    TenantView,
+    TokenView,
+    UserView,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import msgspec
+
+    from pliers_workflow.definition.chart import Chart
+    from pliers_workflow.definition.findings import Finding
+    from pliers_workflow.interpreter.instance import Instance
+    from pliers_workflow.runtime import rows
+    from pliers_workflow.runtime.answers import Answer
+    from pliers_workflow.storage.paging import Page as RowPage
+
+    from ..endpoint import Call
+
+Row = TypeVar("Row")
+View = TypeVar("View")
+
+#: raised inside the engine; firing them from outside is no use to anybody
+_INTERNAL: Final = ("timeout", "done", "error", "approved", "rejected", "changes_requested", "*")
+
+
+def available_triggers(chart: Chart | None, instance: Instance) -> list[str]:
+    """Triggers that transitions of the active states take from outside, in the order in which they would be asked."""
+    triggers: dict[str, None] = {}
+    if chart is not None and not instance.status.ended:
+        for state_id in reversed(instance.configuration):
+            state = chart.by_id.get(state_id)
+            for transition in state.transitions if state is not None else ():
+                for trigger in transition.triggers:
+                    if trigger.partition(".")[0] not in _INTERNAL:
+                        triggers[trigger] = None
+        if any(run.status == "changes_requested" for run in instance.machine.chains.values()):
+            triggers["resubmit"] = None
+    return list(triggers)
+
+
+def instance_view(instance: Instance, chart: Chart | None, base: str) -> InstanceView:
+    """The instance as callers see it."""
+    here = f"{base}/workflow-instances/{instance.id}"
+    incidents = instance.machine.incidents
+    return InstanceView(
+        id=instance.id,
+        workflow_definition=DefinitionOfInstance(
+            id=instance.definition_id, name=instance.definition_name, version=instance.version
+        ),
+        workflow_version=instance.version,
+        current_state=instance.current_state,
+        previous_state=instance.previous_state,
+        configuration=instance.configuration,  # type: ignore[arg-type]  # a tuple is encoded as a list is
+        status=instance.status,
+        title=instance.title,
+        instance_data=instance.data,
+        context_data=instance.context,
+        submission_id=instance.submission_id,
+        external_key=instance.external_key,
+        requester_id=instance.requester,
+        created_by=instance.created_by,
+        assigned_to=instance.assigned_to,
+        created_at=instance.created_at,
+        started_at=instance.started_at,
+        completed_at=instance.completed_at,
+        failed_at=instance.failed_at,
+        cancelled_at=instance.cancelled_at,
+        last_activity_at=instance.last_activity_at,
+        timeout_at=instance.timeout_at,
+        revision=instance.revision,
+        incidents=[
+            IncidentView(
+                id=incident.id,
+                code=incident.code,
+                message=incident.message,
+                state=incident.state,
+                stage=incident.stage,
+                raised_at=incident.raised_at,
+            )
+            for incident in incidents.values()
+        ]
+        if incidents
+        else [],
+        available_triggers=available_triggers(chart, instance),
+        links=InstanceLinks(
+            self=here,
+            definition=f"{base}/workflows/{instance.definition_id}",
+            approvals=f"{here}/approvals",
+            history=f"{here}/history",
+            timeline=f"{here}/timeline",
+        ),
+    )
+
+
+def answered(call: Call, answer: Answer, *, started: bool = False) -> Reply:
+    """What a command came to. Raises ApiError unless it was accepted."""
+    if type(answer) is not Accepted:
+        raise refused(answer)
+    instance = answer.instance
+    view = instance_view(
+        instance, call.engine.catalog.cached(call.principal.tenant_id, instance.definition_id), call.base
+    )
+    return Reply(
+        view,
+        revision=instance.revision,
+        location=view.links.self if started else None,
+        replayed=answer.replayed,
+    )
+
+
+def refused(answer: Answer) -> ApiError:
+    """The problem that an answer without a new state is."""
+    if isinstance(answer, Rejection):
+        return ApiError.of(answer)
+    if isinstance(answer, KeyReused):
+        return ApiError("idempotency_key_reused")
+    assert isinstance(answer, NotFound)
+    return ApiError("not_found", "There is no such instance; check its id.")
+
+
+def selected(view: msgspec.Struct, fields: str | None) -> Any:
+    """The view with these top-level fields only (`fields=id,status`). Raises ApiError for one that it does not have."""
+    if fields is None:
+        return view
+    attributes = _attributes(type(view))
+    chosen: dict[str, Any] = {}
+    for name in fields.split(","):
+        attribute = attributes.get(name.strip())
+        if attribute is None:
+            known = ", ".join(attributes)
+            raise invalid_parameter("fields", f"names the unknown field {name.strip()[:100]!r}", f"known: {known}")
+        chosen[name.strip()] = getattr(view, attribute)
+    return chosen
+
+
+_known_attributes: dict[type, dict[str, str]] = {}
+
+
+def _attributes(type_: type[msgspec.Struct]) -> dict[str, str]:
+    attributes = _known_attributes.get(type_)
+    if attributes is None:
+        attributes = dict(zip(type_.__struct_encode_fields__, type_.__struct_fields__, strict=True))
+        _known_attributes[type_] = attributes
+    return attributes
+
+
+def check_fields(type_: type[msgspec.Struct], fields: str | None) -> None:
+    """Raise ApiError where `fields` names one that the type does not have, before anything is read."""
+    if fields is not None:
+        attributes = _attributes(type_)
+        for name in fields.split(","):
+            if name.strip() not in attributes:
+                known = ", ".join(attributes)
+                raise invalid_parameter("fields", f"names the unknown field {name.strip()[:100]!r}", f"known: {known}")
+
+
+def page(rows: RowPage[Row], view: Callable[[Row], View]) -> Page[View]:
+    """A page of rows as a page of views."""
+    return Page(items=[view(row) for row in rows.items], next_cursor=rows.next_cursor)
+
+
+def found(row: Row | None, what: str) -> Row:
+    """The row; raises ApiError `not_found` when there is none."""
+    if row is None:
+        raise ApiError("not_found", f"There is no such {what} that you may see; check its id or name.")
+    return row
+
+
+def findings(found: Iterable[Finding]) -> list[FindingView]:
+    """Findings as callers see them."""
+    return [FindingView(one.pointer, one.code, one.message, one.hint, one.severity) for one in found]
+
+
+def definition_summary(row: rows.DefinitionSummary) -> DefinitionSummaryView:
+    """A version without its document."""
+    return DefinitionSummaryView(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        title=row.title,
+        description=row.description,
+        status=row.status,
+        revision=row.revision,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        published_at=row.published_at,
+        archived_at=row.archived_at,
+        created_by=row.created_by,
+        updated_by=row.updated_by,
+    )
+
+
+def definition_view(row: rows.DefinitionRow) -> DefinitionView:
+    """A version with its document."""
+    document = row.definition
+    return DefinitionView(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        title=row.title,
+        description=row.description,
+        status=row.status,
+        revision=row.revision,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        published_at=row.published_at,
+        archived_at=row.archived_at,
+        created_by=row.created_by,
+        updated_by=row.updated_by,
+        definition=document,
+        state_machine=document.get("stateMachine", {}),
+        approval_chains=document.get("approvalChains"),
+        event_hooks=document.get("eventHooks"),
+        timeout_config=document.get("timeoutConfig"),
+        metadata=document.get("metadata"),
+        findings=findings(row.findings),
+    )
+
+
+def user_view(row: rows.UserRow) -> UserView:
+    """A person."""
+    return UserView(
+        id=row.id,
+        username=row.username,
+        name=row.name,
+        email=row.email,
+        manager=row.manager,
+        active=row.active,
+        attributes=row.attributes,
+        roles=list(row.roles),
+        groups=list(row.groups),
+        revision=row.revision,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def set_view(row: rows.SetRow) -> SetView:
+    """A role or group."""
+    return SetView(
+        kind=row.kind,
+        key=row.key,
+        name=row.name,
+        description=row.description,
+        member_count=row.member_count,
+        created_at=row.created_at,
+    )
+
+
+def token_view(row: rows.TokenRow) -> TokenView:
+    """A token without its secret."""
+    return TokenView(
+        id=row.id,
+        user_id=row.user_id,
+        username=row.username,
+        name=row.name,
+        permissions=list(row.permissions),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def tenant_view(row: rows.TenantRow) -> TenantView:
+    """A tenant."""
+    return TenantView(id=row.id, name=row.name, virtual_now=row.virtual_now, created_at=row.created_at)
+
+
+def submission_view(row: rows.SubmissionRow) -> SubmissionView:
+    """A submitted form."""
+    return SubmissionView(
+        id=row.id,
+        form_id=row.form_id,
+        data=row.data,
+        revision=row.revision,
+        submitted_by=row.submitted_by,
+        submitted_by_username=row.submitted_by_username,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        instances=list(row.instances),
+    )
+
+
+def failed_start_view(row: rows.FailedStart) -> FailedStartView:
+    """A start that failed."""
+    return FailedStartView(
+        id=row.id,
+        submission_id=row.submission_id,
+        binding_id=row.binding_id,
+        workflow=row.workflow,
+        code=row.code,
+        message=row.message,
+        details=row.details,
+    )
+
+
+def submission_answer(answer: rows.SubmissionAnswer) -> SubmissionAnswerView:
+    """What became of a submission."""
+    row = answer.submission
+    return SubmissionAnswerView(
+        id=row.id,
+        form_id=row.form_id,
+        data=row.data,
+        revision=row.revision,
+        submitted_by=row.submitted_by,
+        submitted_by_username=row.submitted_by_username,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        instances=list(answer.instances),
+        pending=list(answer.pending),
+        failed=[failed_start_view(one) for one in answer.failed],
+    )
+
+
+def binding_view(row: rows.BindingRow) -> BindingView:
+    """A binding."""
+    return BindingView(
+        id=row.id,
+        form_id=row.form_id,
+        workflow_id=row.workflow_name,
+        trigger_events=list(row.trigger_events),
+        version=row.version,
+        condition=row.condition,
+        data_mapping=row.data_mapping,
+        enabled=row.enabled,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        findings=findings(row.findings),
+    )
