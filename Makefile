@@ -99,6 +99,5 @@ lock: $(READY) ## Make the lock files anew (UPGRADE=1: with the newest versions)
 
 .PHONY: clean
 clean: ## Remove what was made here, the demo's database too
-	@if [ -x $(BIN)/pliers ] && [ -d .pliers ]; then $(BIN)/pliers demo --stop || true; fi
 	rm -rf $(VENV) .pliers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,10 @@ TEXT = {".py", ".md", ".toml", ".lock", ".sql", ".json", ".sh", ".cfg", ".ini", 
 
 #: Registry hosts, and home folders: spelled so that this file does not match itself.
 FORBIDDEN = (
-    (re.compile(r"(?i)\b(?:test\.)?py" r"pi\.org|python" r"hosted\.org|registry\.npm" r"js"), "names a package registry"),
+    (
+        re.compile(r"(?i)\b(?:test\.)?py" r"pi\.org|python" r"hosted\.org|registry\.npm" r"js"),
+        "names a package registry",
+    ),
     (re.compile(r"(?<![\w.])/(?:home|Users)/[a-z][\w-]+/"), "names a folder of somebody's machine"),
 )
 
@@ -56,7 +59,9 @@ def text_faults() -> Iterator[str]:
     """Files that name a registry or a machine."""
     for path in sorted(ROOT.rglob("*")):
         relative = path.relative_to(ROOT)
-        if SKIPPED.intersection(relative.parts) or any(part.endswith(("_cache", ".egg-info")) for part in relative.parts):
+        if SKIPPED.intersection(relative.parts) or any(
+            part.endswith(("_cache", ".egg-info")) for part in relative.parts
+        ):
             continue
         if not path.is_file() or path.suffix not in TEXT:
             continue
@@ -82,7 +87,9 @@ def main() -> int:
         every = locked_versions(ROOT / "requirements-dev.lock")
         for name, version in locked_versions(ROOT / "requirements.lock").items():
             if every.get(name) != version:
-                faults.append(f"{name} is {version} in requirements.lock and {every.get(name)} in requirements-dev.lock")
+                faults.append(
+                    f"{name} is {version} in requirements.lock and {every.get(name)} in requirements-dev.lock"
+                )
     for fault in faults:
         print(fault, file=sys.stderr)
     if not faults:

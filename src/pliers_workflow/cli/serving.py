@@ -1,0 +1,157 @@
+"""What operators do at the command line: run a server, migrate the schema, make tokens and tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .problems import Problem
+
+
+def _run(work: Any) -> Any:
+    """Run a coroutine on the fast loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+# -- serve -------------------------------------------------------------------------------------------------------------
+
+
+def serve(*, host: str, port: int, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> int:
+    """Run the server until SIGINT or SIGTERM; then finish what has begun, and stop."""
+    try:
+        return int(_run(_serve(host, port, database_url, data, migrate, quiet)))
+    except KeyboardInterrupt:
+        return 0
+
+
+async def _serve(host: str, port: int, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> int:
+    import uvicorn
+
+    from pliers_workflow.app import create_app
+    from pliers_workflow.installation import database
+    from pliers_workflow.runtime.engine import open_engine
+    from pliers_workflow.settings import Settings
+    from pliers_workflow.storage.migrations import migrate as apply_migrations
+
+    settings = Settings()
+    host = host or settings.server.host
+    port = port if port >= 0 else settings.server.port
+    async with database(database_url, data) as dsn:
+        settings = settings.model_copy(update={"database": settings.database.model_copy(update={"url": dsn})})
+        if migrate:
+            for name in await apply_migrations(dsn):
+                _say(f"applied migration {name}", quiet)
+        engine = await open_engine(settings)
+        first_token = await engine.tokens.bootstrap("default")
+        if first_token is not None:
+            # Shown once and kept nowhere; so it is printed even where everything else is quiet.
+            print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
+        config = uvicorn.Config(
+            create_app(engine), host=host, port=port, log_level="warning", access_log=False, server_header=False,
+            date_header=False, lifespan="on", timeout_graceful_shutdown=15, timeout_keep_alive=75, backlog=4096,
+        )  # fmt: skip
+        server = _announcing_server()(config, quiet)
+        await server.serve()
+        if not server.started:
+            raise Problem(f"the server could not start on {host}:{port}; the lines above say why", status=3)
+    return 0
+
+
+def _announcing_server() -> Any:
+    """The server class, made when uvicorn is needed and not before."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn, saying where it listens once it does."""
+
+        def __init__(self, config: Any, quiet: bool) -> None:
+            super().__init__(config)
+            self._quiet = quiet
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started and self.servers:
+                name = self.servers[0].sockets[0].getsockname()
+                shown = "127.0.0.1" if name[0] == "0.0.0.0" else f"[{name[0]}]" if ":" in name[0] else name[0]
+                _say(
+                    f"serving on http://{shown}:{name[1]}, documentation on http://{shown}:{name[1]}/docs", self._quiet
+                )
+
+    return Server
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, flush=True)
+
+
+# -- migrate -----------------------------------------------------------------------------------------------------------
+
+
+def migrate(*, database_url: str, data: Path | None, dry_run: bool) -> int:
+    """Apply what is missing, or only say what that is."""
+
+    async def work() -> list[str]:
+        from pliers_workflow.installation import database
+        from pliers_workflow.storage.migrations import migrate as apply_migrations
+
+        async with database(database_url, data) as dsn:
+            return await apply_migrations(dsn, dry_run=dry_run)
+
+    names = _run(work())
+    for name in names:
+        print(f"{'would apply' if dry_run else 'applied'} {name}")
+    if not names:
+        print("the schema is up to date")
+    return 0
+
+
+# -- tokens and tenants ------------------------------------------------------------------------------------------------
+
+
+def create_token(
+    *,
+    user: str,
+    permissions: Sequence[str],
+    name: str,
+    tenant: str,
+    expires_days: int,
+    database_url: str,
+    data: Path | None,
+) -> int:
+    """Print the secret of a new token, and nothing else on standard output."""
+
+    async def work() -> str:
+        from pliers_workflow import installation
+
+        async with installation.database(database_url, data) as dsn:
+            return await installation.create_token(
+                dsn, tenant=tenant, user=user, permissions=permissions, name=name, expires_days=expires_days
+            )
+
+    if expires_days < 0:
+        raise Problem("--expires-days is a number of days, or 0 for a token that does not expire")
+    print(_run(work()))
+    return 0
+
+
+def create_tenant(*, tenant: str, name: str, virtual: bool, database_url: str, data: Path | None) -> int:
+    """Print the token of the new tenant's administrator, and nothing else on standard output."""
+
+    async def work() -> str:
+        from pliers_workflow import installation
+
+        async with installation.database(database_url, data) as dsn:
+            return await installation.create_tenant(dsn, tenant=tenant, name=name, virtual=virtual)
+
+    secret = _run(work())
+    print(f"tenant {tenant} is there; the token of its administrator:", file=sys.stderr)
+    print(secret)
+    return 0
