@@ -265,3 +265,5 @@ class Chart:
     #: number. Both follow from the rest of the chart, and are bounded.
     candidates: dict[tuple[int, str], tuple[Transition, ...]] = field(default_factory=dict, repr=False)
     routes: dict[int, Any] = field(default_factory=dict, repr=False)
+    #: the title of instances: texts, and paths that begin with a root, such as `("data", "amount")`; empty: no title
+    title: tuple[str | tuple[str, ...], ...] = ()

@@ -12,8 +12,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 from pydantic.alias_generators import to_camel
+
+
+def _only_numbers(value: object) -> object:
+    """Refuse what pydantic would turn into a number: text like "5", and true."""
+    if isinstance(value, bool | str):
+        raise ValueError("should be a number")
+    return value
+
 
 # -- words -------------------------------------------------------------------------------------------------------------
 
@@ -37,7 +45,7 @@ Version: TypeAlias = Annotated[
 #: A dotted path into the instance data: `amount`, `traveller.department`.
 Path: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$", max_length=500)]
 #: Minutes, fractions allowed; at most ten years.
-Minutes: TypeAlias = Annotated[float, Field(gt=0, le=5_256_000)]
+Minutes: TypeAlias = Annotated[float, BeforeValidator(_only_numbers), Field(gt=0, le=5_256_000)]
 #: Who: `requester`, `anyone`, `user:NAME`, `role:KEY` or `group:KEY`.
 Subject: TypeAlias = Annotated[str, Field(pattern=r"^(requester|anyone|(user|role|group):[^\s]{1,200})$")]
 
@@ -91,7 +99,7 @@ class GuardFunction(Document):
     #: names of guards that must hold before this one is asked
     dependencies: tuple[Name, ...] = ()
     #: script conditions: milliseconds the sandbox may take
-    timeout: Annotated[int, Field(gt=0, le=10_000)] | None = None
+    timeout: Annotated[StrictInt, Field(gt=0, le=10_000)] | None = None
 
 
 # -- actions (SCXML executable content) --------------------------------------------------------------------------------
@@ -121,7 +129,9 @@ class SendAction(Document):
     trigger: Annotated[str, Field(min_length=1, max_length=255)]
     data: dict[str, Expression] | Expression | None = None
     #: minutes, or CEL that gives minutes
-    delay_minutes: Annotated[float, Field(ge=0, le=5_256_000)] | Expression | None = None
+    delay_minutes: (
+        Annotated[float, BeforeValidator(_only_numbers), Field(ge=0, le=5_256_000)] | Expression | None
+    ) = None
     #: name by which `cancel` finds it
     send_id: Name | None = None
 
@@ -248,7 +258,7 @@ class WorkflowTransition(Document):
     condition: Condition | None = None
     guards: tuple[Name, ...] = ()
     actions: tuple[Name | Action, ...] = ()
-    priority: int = 0
+    priority: StrictInt = 0
     #: `internal`: a compound source state is not left when all targets lie inside it (SCXML §3.13)
     type: Literal["external", "internal"] = "external"
     #: who may fire it by hand; default: the definition's `access.advance`
@@ -289,11 +299,11 @@ class ApprovalRequirements(Document):
     """
 
     #: votes of different people
-    minimum_approvals: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    minimum_approvals: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
     #: every eligible person must approve, all members of a role or group included
-    unanimous_required: bool | None = None
-    allow_self_approval: bool = False
-    require_comments: bool = False
+    unanimous_required: StrictBool | None = None
+    allow_self_approval: StrictBool = False
+    require_comments: StrictBool = False
     #: the stage's clock; see `ApprovalStep.on_timeout`
     timeout_minutes: Minutes | None = None
 
@@ -309,7 +319,7 @@ class ApprovalStep(Document):
     requirements: ApprovalRequirements = ApprovalRequirements()
     condition: Condition | None = None
     #: true: all are asked at once; false: one after another
-    parallel: bool = False
+    parallel: StrictBool = False
     #: `refuse`: one rejection refuses the stage; `count`: it only removes that voice
     on_rejection: Literal["refuse", "count"] = "refuse"
     #: what the stage's clock does besides raising `timeout.CHAIN.STAGE`
@@ -325,10 +335,10 @@ class ApprovalStep(Document):
 class ApprovalConfiguration(Document):
     """What holds for all stages of a chain (named, not defined, by the specification)."""
 
-    allow_delegation: bool = True
-    allow_request_changes: bool = True
+    allow_delegation: StrictBool = True
+    allow_request_changes: StrictBool = True
     #: a person may decide in one stage of the chain only (separation of duties)
-    distinct_approvers: bool = False
+    distinct_approvers: StrictBool = False
 
 
 class ApprovalChain(Document):

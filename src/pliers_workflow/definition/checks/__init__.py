@@ -1,0 +1,30 @@
+"""Whether a document makes sense: one module a theme, each adding its findings.
+
+An *error* is what would certainly hurt an instance: a name that leads nowhere, a state nobody can leave. Whatever SCXML
+allows and some author may mean (states nobody reaches, events nobody handles) is a *warning*. Where a chart has no final
+state of its own its instances are not meant to complete, and standing still is no error there.
+"""
+
+from __future__ import annotations
+
+from ..document import WorkflowDefinition
+from ..findings import Findings
+from ..tree import Tree
+from . import approvals, clocks, data_schema, expressions, flow, names, states, transitions
+
+__all__ = ["check_meaning"]
+
+
+def check_meaning(definition: WorkflowDefinition, findings: Findings) -> None:
+    """Run every check on a document whose shape holds."""
+    tree = Tree(definition.state_machine)
+    names.check(definition, tree, findings)
+    states.check(definition, tree, findings)
+    transitions.check(definition, tree, findings)
+    approvals.check(definition, tree, findings)
+    clocks.check(definition, tree, findings)
+    schema_holds = data_schema.check(definition, findings)
+    expressions.check(definition, tree, findings, schema_holds=schema_holds)
+    if not findings.errors:
+        # These follow the transitions, and would blame the author for what a wrong name has cut off.
+        flow.check(tree, findings)

@@ -1,0 +1,141 @@
+"""Every expression of the document: that it is CEL, and that it fits the data it will see."""
+
+from __future__ import annotations
+
+import ast
+from typing import TypeAlias
+from ..document import ConditionExpression, GuardFunction, WorkflowDefinition
+from ..expressions import (
+    Environment,
+    ExpressionFinding,
+    ExpressionSyntaxError,
+    check_expression,
+    compile_expression,
+    simple_condition,
+)
+from ..findings import Findings, Severity, pointer
+from ..tree import Tree
+from ..walking import Expected, conditions, expressions
+
+#: an expression's problems: (severity, code, message, hint)
+_Problems: TypeAlias = tuple[tuple[Severity, str, str, str | None], ...]
+
+
+def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, schema_holds: bool) -> None:
+    """See the module. Without a usable schema only the syntax is checked."""
+    checker = _Checker(Environment(definition.data_schema) if schema_holds else None)
+    for at, condition in conditions(definition, tree):
+        if isinstance(condition, str):
+            _report(checker.problems(condition, "bool"), at, findings)
+        else:
+            _condition(condition, at, checker, findings)
+    for placed in expressions(definition, tree):
+        _report(checker.problems(placed.source, placed.expected), placed.pointer, findings)
+    for name, guard in definition.state_machine.guards.items():
+        _timeout(name, guard, findings)
+
+
+class _Checker:
+    """Checks each expression once, however often it stands in the document."""
+
+    def __init__(self, environment: Environment | None) -> None:
+        self._environment = environment
+        self._known: dict[tuple[str, Expected], _Problems] = {}
+
+    def problems(self, source: str, expected: Expected) -> _Problems:
+        key = (source, expected)
+        if key not in self._known:
+            self._known[key] = self._check(source, expected)
+        return self._known[key]
+
+    def _check(self, source: str, expected: Expected) -> _Problems:
+        try:
+            expression = compile_expression(source)
+        except ExpressionSyntaxError as error:
+            return (("error", "bad_expression", _sentence(str(error)), None),)
+        if self._environment is None:
+            return ()
+        found: list[ExpressionFinding] = check_expression(expression, self._environment, expected)
+        return tuple((one.severity, "expression_mismatch", _sentence(one.message), _hint(one)) for one in found)
+
+
+def _report(problems: _Problems, at: str, findings: Findings) -> None:
+    for severity, code, message, hint in problems:
+        findings.add(severity, code, at, message, hint)
+
+
+def _sentence(message: str) -> str:
+    message = message[:1].upper() + message[1:]
+    return message if message.endswith((".", "!", "?")) else message + "."
+
+
+def _hint(finding: ExpressionFinding) -> str:
+    place = f"At character {finding.position + 1} of the expression."
+    return place if finding.hint is None else f"{_sentence(finding.hint)} {place}"
+
+
+def _condition(condition: ConditionExpression, at: str, checker: _Checker, findings: Findings) -> None:
+    needed = {"simple": ("field", "operator"), "complex": ("expression",), "script": ("script",)}[condition.type]
+    allowed = {*needed, "value"} if condition.type == "simple" else {*needed}
+    complete = True
+    for key in ("field", "operator", "value", "expression", "script"):
+        given = key in condition.model_fields_set and getattr(condition, key) is not None
+        if key in needed and not given:
+            complete = False
+            findings.error("bad_condition", f"{at}/{key}", f"A {condition.type} condition needs `{key}`.", f"Add `{key}`.")
+        elif given and key not in allowed:
+            findings.error(
+                "bad_condition",
+                f"{at}/{key}",
+                f"`{key}` means nothing in a {condition.type} condition.",
+                f"Remove it, or change `type`; a {condition.type} condition takes {', '.join(f'`{k}`' for k in sorted(allowed))}.",
+            )
+    if not complete:
+        return
+    if condition.type == "complex":
+        assert condition.expression is not None
+        _report(checker.problems(condition.expression, "bool"), at + "/expression", findings)
+    elif condition.type == "script":
+        assert condition.script is not None
+        problem = script_problem(condition.script)
+        if problem is not None:
+            findings.error("bad_script", at + "/script", problem)
+    else:
+        assert condition.field is not None and condition.operator is not None
+        try:
+            source = simple_condition(condition.field, condition.operator, condition.value)
+        except ValueError as error:
+            findings.error("bad_condition", at, _sentence(str(error)))
+        else:
+            _report(checker.problems(source, "bool"), at, findings)
+
+
+def script_problem(source: str) -> str | None:
+    """
+    Say what keeps a text from being a script, or None.
+
+    >>> script_problem("data['amount'] > 5") is None
+    True
+    >>> script_problem("x = 1")
+    'The last line must be an expression: its value is the answer.'
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        return f"Line {error.lineno or 1}: {error.msg}."
+    except (ValueError, RecursionError, MemoryError):
+        return "The script is nested too deeply to be read."
+    if not body or not isinstance(body[-1], ast.Expr):
+        return "The last line must be an expression: its value is the answer."
+    return None
+
+
+def _timeout(name: str, guard: GuardFunction, findings: Findings) -> None:
+    scripted = isinstance(guard.condition, ConditionExpression) and guard.condition.type == "script"
+    if guard.timeout is not None and not scripted:
+        findings.warning(
+            "timeout_without_script",
+            pointer("stateMachine", "guards", name, "timeout"),
+            "Only scripts are limited by `timeout`; expressions have a budget of their own.",
+            "Remove it.",
+        )

@@ -1,0 +1,107 @@
+"""Read a document: decoded JSON in; the definition, and everything that is wrong with it, out.
+
+`read` raises for no JSON value whatever. It looks at limits first, then at the shape, and at the meaning only when the
+shape holds, because a check of meaning on half a document would report what is not the author's fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from .checks import check_meaning
+from .checks.unsupported import check_unsupported
+from .document import WorkflowDefinition
+from .findings import Finding, Findings
+from .limits import check_counts, check_limits
+from .names import check_name
+from .shape import check_shape
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What reading a document came to."""
+
+    #: set when there is no error; warnings may be there all the same
+    definition: WorkflowDefinition | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that keep the document from being used."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def read(document: object) -> Reading:
+    """
+    Read a document of decoded JSON.
+
+    >>> reading = read({"name": "leave", "version": "1.0", "title": "Leave"})
+    >>> [(finding.pointer, finding.code) for finding in reading.findings]
+    [('/version', 'bad_format'), ('/stateMachine', 'missing')]
+    """
+    findings = Findings()
+    if not isinstance(document, Mapping):
+        findings.error("wrong_type", "", "A workflow definition is a JSON object.", "Begin with `{\"name\": …}`.")
+        return Reading(None, tuple(findings.all))
+    check_limits(document, findings)
+    if not findings.errors:
+        check_counts(document, findings)
+    if findings.errors:
+        return Reading(None, tuple(findings.all))
+    definition = check_shape(document, findings)
+    check_unsupported(document, findings)
+    name = document.get("name")
+    if isinstance(name, str) and (finding := check_name(name)) and finding.code == "reserved_name":
+        findings.all.append(finding)
+    if definition is not None:
+        check_meaning(definition, findings)
+    return Reading(None if findings.errors else definition, tuple(findings.all))
+
+
+def canonical(document: object) -> bytes:
+    """
+    Write a JSON value in the one form that equal values share: keys sorted, no blanks, numbers without needless zeros.
+
+    >>> canonical({"b": 1.50, "a": [2.0]})
+    b'{"a":[2],"b":1.5}'
+    """
+    return _encoder.encode(_plain(document))
+
+
+def content_hash(document: object) -> str:
+    """Sha256 of the canonical document, in hexadecimal."""
+    return hashlib.sha256(canonical(document)).hexdigest()
+
+
+_encoder = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict | Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal):
+        return _plain_number(value)
+    return value
+
+
+def _plain_number(value: Decimal) -> int | Decimal:
+    # By hand, because `normalize` would round to the context's 28 digits.
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        return value
+    kept = list(digits)
+    while len(kept) > 1 and kept[-1] == 0:
+        kept.pop()
+        exponent += 1
+    if kept == [0]:
+        return 0
+    plain = Decimal((sign, tuple(kept), exponent))
+    return int(plain) if 0 <= exponent <= 100 else plain
