@@ -122,6 +122,8 @@ CREATE TABLE workflow_definitions (
     event_hooks jsonb GENERATED ALWAYS AS (definition -> 'eventHooks') STORED,
     timeout_config jsonb GENERATED ALWAYS AS (definition -> 'timeoutConfig') STORED,
     metadata jsonb GENERATED ALWAYS AS (definition -> 'metadata') STORED,
+    -- who sees every instance; a small column of its own, because lists ask it for each row
+    viewers jsonb GENERATED ALWAYS AS (definition #> '{access,view}') STORED,
     status workflow_status NOT NULL DEFAULT 'draft',
     -- counts changes of a draft, for If-Match
     revision integer NOT NULL DEFAULT 1,
@@ -258,6 +260,9 @@ CREATE INDEX idx_workflow_instances_state ON workflow_instances (tenant_id, curr
 CREATE INDEX idx_workflow_instances_submission ON workflow_instances (tenant_id, submission_id) WHERE submission_id IS NOT NULL;
 CREATE INDEX idx_workflow_instances_assigned ON workflow_instances (tenant_id, assigned_to, id) WHERE assigned_to IS NOT NULL;
 CREATE INDEX idx_workflow_instances_requester ON workflow_instances (tenant_id, requester_id, id);
+-- Those that somebody started for another person; the others are found by their requester.
+CREATE INDEX workflow_instances_created_by_idx ON workflow_instances (tenant_id, created_by, id)
+    WHERE created_by IS DISTINCT FROM requester_id;
 CREATE INDEX idx_workflow_instances_timeout ON workflow_instances (tenant_id, timeout_at) WHERE timeout_at IS NOT NULL;
 CREATE INDEX idx_workflow_instances_data_gin ON workflow_instances USING gin (instance_data jsonb_path_ops);
 CREATE UNIQUE INDEX workflow_instances_external_key ON workflow_instances (tenant_id, workflow_name, external_key)
@@ -382,9 +387,12 @@ CREATE TABLE workflow_approvals (
     CHECK ((action = 'delegate') = (delegated_to IS NOT NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 CREATE UNIQUE INDEX workflow_approvals_id_key ON workflow_approvals (tenant_id, id);
--- Inboxes: open items of a person, of a role, of a group, newest last.
+-- Inboxes: open items of a person, of a role, of a group, longest waiting first.
 CREATE INDEX idx_workflow_approvals_approver ON workflow_approvals
-    (tenant_id, approver_type, approver_key, workflow_instance_id) WHERE action IS NULL;
+    (tenant_id, approver_type, approver_key, created_at, id) WHERE action IS NULL;
+-- Who was ever asked may see the instance, also when the item was withdrawn.
+CREATE INDEX workflow_approvals_asked_idx ON workflow_approvals
+    (tenant_id, approver_type, approver_key, workflow_instance_id);
 CREATE INDEX workflow_approvals_decided_by_idx ON workflow_approvals (tenant_id, decided_by, workflow_instance_id)
     WHERE decided_by IS NOT NULL;
 CREATE INDEX idx_workflow_approvals_timeout ON workflow_approvals (tenant_id, timeout_at)
