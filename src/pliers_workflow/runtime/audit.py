@@ -55,6 +55,7 @@ class Audit:
         `subject` is `kind:id`; `by` a user id, or None for the engine. The tenant's chain is held until the commit.
         """
         assert connection.is_in_transaction(), "an audit row belongs to the transaction that does what it tells"
+        subject = _kept(subject)
         locked_at: datetime | None = await connection.fetchval(_sql.lock_chain, tenant_id)
         if locked_at is None:
             raise NotFoundError("unknown_tenant", f"There is no tenant {tenant_id}.")
@@ -131,6 +132,11 @@ def _encode(
             "by": by,
         }
     )
+
+
+def _kept(subject: str) -> str:
+    """A subject as it can be kept: what was denied may have been asked for by any text whatever."""
+    return subject[:500].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _instant(at: datetime) -> str:

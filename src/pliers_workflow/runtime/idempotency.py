@@ -73,3 +73,9 @@ async def settle(
     """Say, in the same transaction, what the request has made."""
     if request is not None:
         await connection.execute(_sql.settle, tenant_id, request.principal, request.route, request.key, subject)
+
+
+async def release(connection: asyncpg.Connection[Any], tenant_id: str, request: RequestKey | None) -> None:
+    """Give a key back that was claimed in this transaction, where the transaction goes on without having made anything."""
+    if request is not None:
+        await connection.execute(_sql.release, tenant_id, request.principal, request.route, request.key)

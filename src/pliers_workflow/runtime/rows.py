@@ -112,19 +112,19 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
     submitted_by_username: str
     created_at: datetime
     updated_at: datetime
-    #: instances it has started, oldest first; filled by `get` and by the answers of `create` and `update`
+    #: instances it has started, oldest first
     instances: tuple[str, ...] = ()
 
 
 class FailedStart(Struct, frozen=True, kw_only=True):
-    """A workflow that a binding should have started and that could not be: kept until somebody retries or drops it."""
+    """A workflow that a binding should have started and that could not be: kept until somebody retries it."""
 
     #: job id
     id: str
     submission_id: str
     binding_id: str
     workflow: str
-    #: a `Reason`, or `no_startable_version`, `condition_error`, `mapping_error`
+    #: a `Reason`, or `no_startable_version`, `condition_error`, `mapping_error`, `data_too_large`
     code: str
     message: str
     details: dict[str, Any] = {}
@@ -154,7 +154,7 @@ class BindingRow(Struct, frozen=True, kw_only=True):
     workflow_name: str
     #: a version or a range; None: the active version
     version: str | None
-    #: CEL over `submission`, `metadata`, `user` and `now`
+    #: CEL over `submission`, `metadata` and `now`
     condition: str | None
     #: `{"submission": {data field: CEL or path}, "context": {context field: CEL or path}}`
     data_mapping: dict[str, dict[str, str]]

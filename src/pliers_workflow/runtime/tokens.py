@@ -24,7 +24,7 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from . import idempotency
 from .errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
-from .paging import cursor_key
+from .paging import uuid_cursor
 from .principal import PERMISSIONS, Principal
 from .rows import TokenRow
 from .storable import check_text
@@ -169,9 +169,7 @@ class Tokens:
     ) -> Page[TokenRow]:
         """List tokens by id: administrators see all, or one user's (id); everybody else sees their own."""
         limit = max(1, min(limit, LIMIT_MAX))
-        (after,) = cursor_key(cursor, str)
-        if after is not None and not is_uuid(after):
-            raise InvalidError("bad_cursor", "The cursor is none of ours; begin the list anew, without a cursor.")
+        after = uuid_cursor(cursor)
         only = user if principal.may("admin", "auditor") else principal.user_id
         if only is not None and not is_uuid(only):
             return Page(())

@@ -21,3 +21,7 @@ WHERE tenant_id = $1 AND principal = $2 AND route = $3 AND key = $4 AND expires_
 -- Say what the request has made. Served by idempotency_records_pkey.
 UPDATE idempotency_records SET subject = $5
 WHERE tenant_id = $1 AND principal = $2 AND route = $3 AND key = $4;
+
+-- name: release
+-- Served by idempotency_records_pkey.
+DELETE FROM idempotency_records WHERE tenant_id = $1 AND principal = $2 AND route = $3 AND key = $4 AND subject IS NULL;
