@@ -364,7 +364,7 @@ def _logic(compiler: Compiler, node: Logic) -> Code:
         return fold(both, parts)
     runs = tuple((part.run, operand.start) for part, operand in zip(parts, node.operands, strict=True))
 
-    def chain(frame: Frame) -> bool:
+    def chain(frame: Frame) -> Any:
         failed: ExpressionError | None = None
         for run, position in runs:
             try:
