@@ -242,7 +242,7 @@ def main() -> NoReturn:
         # Whoever read us (`| head`) has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except Exception as error:  # noqa: BLE001 - the last line of defence; `explain` knows what is ours to fix
+    except Exception as error:
         if os.environ.get("PLIERS_DEBUG"):
             raise
         sentence, status = explain(error)

@@ -14,7 +14,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from pliers_workflow.client.api import Answer, Api, segment
+from pliers_workflow.client.api import Answer, Api
+from pliers_workflow.client.setup import ensure_binding, ensure_user, ensure_workflow, user_api
 
 from .cases import Case, Refusal, Verdict
 from .travel import SYSTEM, Decide, Row, deed, key, requester_role, travel_definition
@@ -58,42 +59,21 @@ class Replayer:
         self._users: dict[str, Api] = {}
         self._run = uuid.uuid4().hex[:12]
 
+    @property
+    def repeated(self) -> int:
+        """Calls that had to be sent again."""
+        return self._admin.repeated + sum(user.repeated for user in self._users.values())
+
     # -- before --------------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
         """Make what the log needs: a user and a token for each role, the workflow, the form's binding."""
         for role in self._roles:
-            await self._make_user(role)
-            made = await self._admin.do("POST", "/api/v1/tokens", {"user": role, "name": f"replay {self._run}"})
-            self._users[role] = self._admin.as_user(made["secret"])
-        await self._publish(travel_definition(self._rows, self._start))
-        bindings = await self._admin.pages("/api/v1/submission-bindings", formId=FORM)
-        if not any(binding["workflowId"] == FORM and binding["enabled"] for binding in bindings):
-            mapping = {"case": "submission.case"} | {"amount": "has(submission.amount) ? submission.amount : 0"}
-            body = {"formId": FORM, "workflowId": FORM, "dataMapping": {"submission": mapping}}
-            await self._admin.do("POST", "/api/v1/submission-bindings", body)
-
-    async def _make_user(self, role: str) -> None:
-        body = {"username": role, "name": role.replace("_", " ").capitalize(), "roles": [role]}
-        answer = await self._admin.call("POST", "/api/v1/users", body)
-        if answer.status == 409:
-            await self._admin.do("PATCH", f"/api/v1/users/{segment(role)}", {"roles": [role], "active": True})
-        elif not answer.ok:
-            raise LookupError(f"the user {role} could not be made: {answer.sentence}")
-
-    async def _publish(self, document: dict[str, Any]) -> None:
-        path = f"/api/v1/workflows/{FORM}"
-        present = await self._admin.call("GET", path)
-        if present.ok:
-            there = present.body
-            if there["status"] == "active" and _same(there["definition"], document):
-                return
-            major = int(there["version"].split(".")[0]) + 1
-            document = document | {"version": f"{major}.0.0"}
-            await self._admin.do("PUT", path, document, if_match=there["revision"])
-        else:
-            await self._admin.do("POST", "/api/v1/workflows", document)
-        await self._admin.do("POST", f"{path}/publish", {"version": document["version"]})
+            await ensure_user(self._admin, role, name=role.replace("_", " ").capitalize(), roles=[role])
+            self._users[role] = await user_api(self._admin, role, f"replay {self._run}")
+        await ensure_workflow(self._admin, travel_definition(self._rows, self._start))
+        mapping = {"case": "submission.case", "amount": "has(submission.amount) ? submission.amount : 0"}
+        await ensure_binding(self._admin, FORM, FORM, mapping)
 
     # -- the replay ----------------------------------------------------------------------------------------------------
 
@@ -199,7 +179,3 @@ class Replayer:
         acknowledged = [key(self._start), *(key(state) for state in run.states)]
         if kept != acknowledged:
             run.faults.append(f"its history says {kept}, but {acknowledged} was acknowledged")
-
-
-def _same(there: dict[str, Any], document: dict[str, Any]) -> bool:
-    return {**there, "version": None} == {**document, "version": None}
