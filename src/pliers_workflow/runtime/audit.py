@@ -23,6 +23,8 @@ from .rows import AuditRow, Verification
 if TYPE_CHECKING:
     import asyncpg
 
+    from pliers_workflow.storage.database import AnyConnection as Connection
+
     from .principal import Principal
 
 _sql: Final = queries.load("audit")
@@ -42,7 +44,7 @@ class Audit:
 
     async def record(
         self,
-        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any],
+        connection: Connection,
         tenant_id: str,
         action: str,
         subject: str,

@@ -82,9 +82,7 @@ class Bindings:
                     "form": binding.form_id, "workflow": name, "version": version, "enabled": binding.enabled,
                     "events": columns[1],
                 }  # fmt: skip
-                await self._audit.record(
-                    connection, tenant, action, f"binding:{row['id']}", details, principal.user_id
-                )
+                await self._audit.record(connection, tenant, action, f"binding:{row['id']}", details, principal.user_id)
         return _binding(row, findings)
 
     async def get_binding(self, principal: Principal, binding_id: str) -> BindingRow | None:
@@ -144,7 +142,9 @@ class Bindings:
         for place, event in enumerate(binding.trigger_events):
             if event not in EVENTS:
                 hint = f"There are {', '.join(EVENTS)}."
-                findings.append(Finding(pointer("triggerEvents", place), "unknown_value", f"No event is called {event!r}.", hint))
+                findings.append(
+                    Finding(pointer("triggerEvents", place), "unknown_value", f"No event is called {event!r}.", hint)
+                )
         name, version = binding.workflow, binding.version
         known = await self._catalog.get(tenant_id, name)
         if is_uuid(name) and known is not None:

@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace as altered
 
@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     import asyncpg
 
     from pliers_workflow.definition.chart import Chart
+    from pliers_workflow.storage.database import AnyConnection as Connection
 
     from .answers import RequestKey
     from .audit import Audit
     from .principal import Principal
-
-    Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 _sql: Final = queries.load("catalog")
 
@@ -132,7 +131,9 @@ class Catalog:
                 raise _unknown(ref)
             _check_match(base, if_match)
             if base["status"] == "archived" and base["published_at"] is None:
-                raise ConflictError("archived", "This draft has been archived; PUT to the workflow's name, or create it anew.")
+                raise ConflictError(
+                    "archived", "This draft has been archived; PUT to the workflow's name, or create it anew."
+                )
             if draft is not None and base["id"] != draft["id"]:
                 raise ConflictError(
                     "draft_exists",
@@ -188,7 +189,9 @@ class Catalog:
             draft = exact or change.first("draft")
             if draft is None:
                 raise ConflictError(
-                    "nothing_to_publish", f"{known.name} has no draft; PUT the next version to it first.", {"id": known.id}
+                    "nothing_to_publish",
+                    f"{known.name} has no draft; PUT the next version to it first.",
+                    {"id": known.id},
                 )
             _check_match(draft, if_match)
             if draft["status"] != "draft":
@@ -204,7 +207,8 @@ class Catalog:
             highest = change.highest_published()
             if highest is not None and versions.compare(row.version, highest["version"]) <= 0:
                 raise ConflictError(
-                    "version_not_higher", f"Version {highest['version']} has been published; give the draft a higher number."
+                    "version_not_higher",
+                    f"Version {highest['version']} has been published; give the draft a higher number.",
                 )
             findings = read.findings + await self._step_finding(change, tenant, highest, row.definition)
             connection, by = change.connection, principal.user_id
@@ -352,7 +356,9 @@ class Catalog:
         if row.status == "draft":
             message = f"Version {row.version} of {row.name} is a draft; publish it first."
         else:
-            message = f"Version {row.version} of {row.name} is {row.status} and takes no new instances; start the active one."
+            message = (
+                f"Version {row.version} of {row.name} is {row.status} and takes no new instances; start the active one."
+            )
         raise ConflictError("not_active", message, {"id": row.id, "version": row.version, "status": row.status})
 
     # -- charts --------------------------------------------------------------------------------------------------------
@@ -381,9 +387,7 @@ class Catalog:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _change(
-        self, principal: Principal, name: str, request: RequestKey | None
-    ) -> AsyncIterator[_Change]:
+    async def _change(self, principal: Principal, name: str, request: RequestKey | None) -> AsyncIterator[_Change]:
         """A transaction that holds the name, and has its versions, highest first."""
         tenant = principal.tenant_id
         async with self._pool.acquire() as connection, connection.transaction():
@@ -432,12 +436,12 @@ class Catalog:
         if highest is None:
             return ()
         before = await self._by_id(change.connection, tenant_id, highest["id"])
-        kind, least = await asyncio.to_thread(
-            versions.smallest_allowed, before.definition, before.version, document
-        )
-        if kind is None or versions.compare(document["version"], least) >= 0:
+        kind, least = await asyncio.to_thread(versions.smallest_allowed, before.definition, before.version, document)
+        if kind is None or versions.allows(least, document["version"]):
             return ()
-        message = f"This is a {kind} change of {before.version}; by the rules of versions it would be {least} or higher."
+        message = (
+            f"This is a {kind} change of {before.version}; by the rules of versions it would be {least} or higher."
+        )
         hint = f"Call it {least}, unless nobody relies on what was changed."
         return (Finding("/version", "version_too_small", message, hint, "warning"),)
 
@@ -592,8 +596,7 @@ def _columns(document: dict[str, Any]) -> tuple[str, str, str | None, str, bytes
 
 
 def _fields(row: asyncpg.Record) -> dict[str, Any]:
-    names = DefinitionSummary.__struct_fields__
-    return {name: row[name] for name in names}
+    return {field: row[field] for field in DefinitionSummary.__struct_fields__}
 
 
 def _summary(row: asyncpg.Record) -> DefinitionSummary:

@@ -26,11 +26,11 @@ from .storable import BYTES_MAX, check_object, check_text
 if TYPE_CHECKING:
     import asyncpg
 
+    from pliers_workflow.storage.database import AnyConnection as Connection
+
     from .answers import RequestKey
     from .audit import Audit
     from .principal import Principal
-
-    Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 Kind: TypeAlias = Literal["role", "group"]
 
@@ -51,9 +51,7 @@ class Directory:
 
     # -- users ---------------------------------------------------------------------------------------------------------
 
-    async def create_user(
-        self, principal: Principal, user: UserInput, *, request: RequestKey | None = None
-    ) -> UserRow:
+    async def create_user(self, principal: Principal, user: UserInput, *, request: RequestKey | None = None) -> UserRow:
         """Add a person. Raises ConflictError where the username is taken, InvalidError for an unknown manager, role or group."""
         tenant = principal.tenant_id
         await self._audit.require(principal, "user.create", "user:", "admin")
@@ -68,7 +66,8 @@ class Directory:
             )  # fmt: skip
             if user_id is None:
                 raise ConflictError(
-                    "username_taken", f"There is a user {user.username} already; choose another name or change that user."
+                    "username_taken",
+                    f"There is a user {user.username} already; choose another name or change that user.",
                 )
             await self._set_memberships(connection, tenant, user_id, {"role": user.roles, "group": user.groups})
             await idempotency.settle(connection, tenant, request, user_id)
@@ -104,7 +103,9 @@ class Directory:
                 raise NotFoundError("unknown_user", f"There is no user {ref}.")
             if if_match is not None and if_match != before.revision:
                 raise PreconditionFailedError(
-                    "revision_conflict", "The user has changed since you read it; read it again.", {"revision": before.revision}
+                    "revision_conflict",
+                    "The user has changed since you read it; read it again.",
+                    {"revision": before.revision},
                 )
             after = UserInput(
                 username=changes.get("username", before.username),
@@ -202,13 +203,14 @@ class Directory:
             if missing := {user.username for user in users} - {row["username"] for row in done}:
                 name = min(missing)
                 raise InvalidError("unknown_user", f"The manager of {name} is no user; import the manager too.")
-            for kind, of in (("role", lambda user: user.roles), ("group", lambda user: user.groups)):
-                told = [(ids[user.username], of(user)) for user in users if of(user) is not None]
+            of_roles = [(ids[user.username], user.roles) for user in users if user.roles is not None]
+            of_groups = [(ids[user.username], user.groups) for user in users if user.groups is not None]
+            for kind, told in (("role", of_roles), ("group", of_groups)):
                 if not told:
                     continue
-                pairs = [(user_id, key) for user_id, keys in told for key in keys or ()]
-                keys = sorted({key for _, key in pairs})
-                await connection.execute(_sql.make_sets, tenant, [kind] * len(keys), keys)
+                pairs = [(user_id, key) for user_id, keys in told for key in keys]
+                named = sorted({key for _, key in pairs})
+                await connection.execute(_sql.make_sets, tenant, [kind] * len(named), named)
                 await connection.execute(
                     _sql.leave_others, tenant, kind, [user_id for user_id, _ in told],
                     [user_id for user_id, _ in pairs], [key for _, key in pairs],
@@ -349,9 +351,7 @@ class Directory:
                 if how == "set":
                     rows = await connection.fetch(_sql.set_members_of_set, tenant, kind, key, ids)
                     changed.update(row["user_id"] for row in rows)
-                rows = await connection.fetch(
-                    _sql.add_members, tenant, [kind] * len(ids), [key] * len(ids), ids
-                )
+                rows = await connection.fetch(_sql.add_members, tenant, [kind] * len(ids), [key] * len(ids), ids)
                 changed.update(row["user_id"] for row in rows)
             await connection.execute(_sql.touch_users, tenant, sorted(changed))
             await idempotency.settle(connection, tenant, request, subject)
@@ -440,7 +440,9 @@ class Directory:
     async def _ids(self, connection: Connection, tenant_id: str, refs: Sequence[str]) -> dict[str, str]:
         """The ids behind usernames and ids; an id wins over a username that looks like one."""
         uuids = {ref: ref.lower() for ref in refs if is_uuid(ref)}
-        rows = await connection.fetch(_sql.ids_of, tenant_id, [ref for ref in refs if _is_key(ref)], list(uuids.values()))
+        rows = await connection.fetch(
+            _sql.ids_of, tenant_id, [ref for ref in refs if _is_key(ref)], list(uuids.values())
+        )
         found = {row["ref"]: row["id"] for row in rows}
         return {ref: found[known] for ref in refs if (known := uuids.get(ref, ref)) in found or (known := ref) in found}
 

@@ -22,6 +22,8 @@ from .storable import check_text
 if TYPE_CHECKING:
     import asyncpg
 
+    from pliers_workflow.storage.database import AnyConnection as Connection
+
 _sql: Final = queries.load("requests")
 
 #: How long a key is remembered unless told otherwise.
@@ -35,7 +37,7 @@ def request_key(principal: str, route: str, key: str, body: object) -> RequestKe
 
 
 async def claim(
-    connection: asyncpg.Connection[Any], tenant_id: str, request: RequestKey | None, *, ttl: timedelta = TTL
+    connection: Connection, tenant_id: str, request: RequestKey | None, *, ttl: timedelta = TTL
 ) -> str | None:
     """
     Take the key in the caller's transaction. None: it is new, go on. Otherwise what the first request made.
@@ -52,9 +54,7 @@ async def claim(
     return await known(connection, tenant_id, request)
 
 
-async def known(
-    connection: asyncpg.Connection[Any] | asyncpg.Pool[Any], tenant_id: str, request: RequestKey | None
-) -> str | None:
+async def known(connection: Connection | asyncpg.Pool[Any], tenant_id: str, request: RequestKey | None) -> str | None:
     """Say what an earlier request with this key made, or None. Raises KeyReusedError for another body."""
     if request is None:
         return None
@@ -67,15 +67,13 @@ async def known(
     return subject
 
 
-async def settle(
-    connection: asyncpg.Connection[Any], tenant_id: str, request: RequestKey | None, subject: str
-) -> None:
+async def settle(connection: Connection, tenant_id: str, request: RequestKey | None, subject: str) -> None:
     """Say, in the same transaction, what the request has made."""
     if request is not None:
         await connection.execute(_sql.settle, tenant_id, request.principal, request.route, request.key, subject)
 
 
-async def release(connection: asyncpg.Connection[Any], tenant_id: str, request: RequestKey | None) -> None:
+async def release(connection: Connection, tenant_id: str, request: RequestKey | None) -> None:
     """Give a key back that was claimed in this transaction, where the transaction goes on without having made anything."""
     if request is not None:
         await connection.execute(_sql.release, tenant_id, request.principal, request.route, request.key)

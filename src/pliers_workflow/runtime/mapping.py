@@ -80,7 +80,9 @@ def holds(order: Order, scope: Scope) -> bool:
     except (ExpressionError, BudgetExceeded, ExpressionSyntaxError) as error:
         raise Failure("condition_error", f"The binding's condition gives an error: {error}.") from None
     if answer is not True and answer is not False:
-        raise Failure("condition_error", f"The binding's condition gives {describe(answer)} where true or false is wanted.")
+        raise Failure(
+            "condition_error", f"The binding's condition gives {describe(answer)} where true or false is wanted."
+        )
     return answer is True
 
 
@@ -113,11 +115,15 @@ def check(
             at = pointer("dataMapping", root, field)
             if not _PATH.fullmatch(field) or len(field) > 500:
                 findings.append(
-                    Finding(at, "bad_format", "A field is a dotted path of letters, digits and `_`: `traveller.department`.")
+                    Finding(
+                        at, "bad_format", "A field is a dotted path of letters, digits and `_`: `traveller.department`."
+                    )
                 )
             elif root == "submission" and isinstance(schema, Mapping) and not knows(schema, tuple(field.split("."))):
                 findings.append(
-                    Finding(at, "unknown_field", f"The data schema knows no {field}.", "Starts would be refused.", "warning")
+                    Finding(
+                        at, "unknown_field", f"The data schema knows no {field}.", "Starts would be refused.", "warning"
+                    )
                 )
             if _path_of(source) is None:
                 findings += _check_source(source, at, environment, "any")
@@ -134,7 +140,14 @@ def _check_source(source: str, at: str, environment: Environment, expected: Any)
     strangers = sorted(root for root in expression.roots if root not in ROOTS)
     if strangers:
         known = ", ".join(f"`{root}`" for root in sorted(ROOTS))
-        return [Finding(at, "expression_mismatch", f"A binding's expression does not know `{strangers[0]}`.", f"It sees {known}.")]
+        return [
+            Finding(
+                at,
+                "expression_mismatch",
+                f"A binding's expression does not know `{strangers[0]}`.",
+                f"It sees {known}.",
+            )
+        ]
     return [
         Finding(at, "expression_mismatch", f"{found.message}.", found.hint, found.severity)
         for found in check_expression(expression, environment, expected)
@@ -176,7 +189,9 @@ def _apply(fields: Mapping[str, str], scope: Scope, what: str) -> Mapped:
         for name in above:
             below = here.get(name, {})
             if not isinstance(below, dict):
-                raise Failure("mapping_error", f"The mapping cannot set {field}: {name} is {describe(below)}, not a map.")
+                raise Failure(
+                    "mapping_error", f"The mapping cannot set {field}: {name} is {describe(below)}, not a map."
+                )
             # A copy: what another mapping has put there may belong to the submission.
             below = dict(below)
             here[name] = below

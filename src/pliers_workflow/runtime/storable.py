@@ -51,7 +51,9 @@ def find_unstorable(value: object) -> Finding | None:
                 return Finding(pointer(*path), "bad_number", f"A number may have {DIGITS_MAX} digits.")
         elif isinstance(here, Decimal):
             if not here.is_finite() or abs(here.adjusted()) > DIGITS_MAX or len(here.as_tuple().digits) > DIGITS_MAX:
-                return Finding(pointer(*path), "bad_number", f"A number must be finite and have at most {DIGITS_MAX} digits.")
+                return Finding(
+                    pointer(*path), "bad_number", f"A number must be finite and have at most {DIGITS_MAX} digits."
+                )
         else:
             return Finding(pointer(*path), "wrong_type", f"A {type(here).__name__} has no place in JSON.")
     return None

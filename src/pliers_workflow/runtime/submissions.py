@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import asyncpg
 import msgspec
@@ -41,8 +40,6 @@ from .storable import BYTES_MAX, check_object, check_text
 if TYPE_CHECKING:
     from .audit import Audit
     from .catalog import Catalog
-
-    Connection: TypeAlias = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("submissions")
@@ -187,7 +184,9 @@ class Submissions(Bindings):
         if before.submitted_by != principal.user_id and not principal.may("operator"):
             await self._audit.denied(principal, "submission.update", subject, ("operator",))
             raise ForbiddenError(
-                "permission_denied", "Only who submitted the form, or an operator, may change it.", {"permissions": ["operator"]}
+                "permission_denied",
+                "Only who submitted the form, or an operator, may change it.",
+                {"permissions": ["operator"]},
             )
         for _ in range(_ROUNDS):
             if if_match is not None and if_match != before.revision:
@@ -325,7 +324,7 @@ class Submissions(Bindings):
         revision: int,
         event: str,
         data: dict[str, Any],
-    ) -> list[_Start]:
+    ) -> tuple[_Start, ...]:
         """What the bindings of a form come to for one submission; those whose condition is false are left out."""
         starts = []
         for row in owing:
@@ -355,7 +354,7 @@ class Submissions(Bindings):
             start = await self._evaluate(job, data, row["now"])
             if start is not None:
                 starts.append(start)
-        return starts
+        return tuple(starts)
 
     async def _evaluate(self, job: _Job, data: dict[str, Any], now: datetime) -> _Start | None:
         """Make a job ready to start: version, condition, data. None: its condition does not hold."""
@@ -386,7 +385,9 @@ class Submissions(Bindings):
         if found is not None and found.status in ("active", "deprecated"):
             return found
         wanted = f"{order.workflow} {order.version}" if order.version else order.workflow
-        raise Failure("no_startable_version", f"No published version of {wanted} takes new instances; publish one and retry.")
+        raise Failure(
+            "no_startable_version", f"No published version of {wanted} takes new instances; publish one and retry."
+        )
 
     async def _ready(self, job: _Job, submission: SubmissionRow) -> _Start:
         """Make a job ready again, for a retry: with the submission as it is now."""
@@ -473,7 +474,9 @@ class Submissions(Bindings):
 
     async def _replay(self, principal: Principal, subject: str | None) -> SubmissionAnswer:
         """The answer of an earlier request with the same key: what it has made, and what it still owes is made now."""
-        row = await self._pool.fetchrow(_sql.get, principal.tenant_id, subject) if subject and is_uuid(subject) else None
+        row = (
+            await self._pool.fetchrow(_sql.get, principal.tenant_id, subject) if subject and is_uuid(subject) else None
+        )
         if row is None:
             raise NotFoundError("unknown_submission", "What this Idempotency-Key stands for is gone; take a new key.")
         submission = _submission(row)
@@ -485,9 +488,7 @@ class Submissions(Bindings):
         dead = tuple(_failed(row) for row in rows if row["status"] == "dead")
         owed = [await self._ready(_job(row), submission) for row in rows if row["status"] == "ready"]
         answer = await self._answer(submission, owed)
-        return altered(
-            answer, instances=answer.submission.instances, failed=(*dead, *answer.failed), replayed=True
-        )
+        return altered(answer, instances=answer.submission.instances, failed=(*dead, *answer.failed), replayed=True)
 
 
 class _Pending:
@@ -506,7 +507,9 @@ def _checked(data: object) -> tuple[dict[str, Any], str]:
     fields = check_object("A submission's data", data)
     encoded = canonical.encode_loose(fields)
     if len(encoded) > BYTES_MAX:
-        raise InvalidError("data_too_large", f"A submission may have {BYTES_MAX // 1024} kB; keep large values as attachments.")
+        raise InvalidError(
+            "data_too_large", f"A submission may have {BYTES_MAX // 1024} kB; keep large values as attachments."
+        )
     return fields, encoded.decode()
 
 

@@ -51,7 +51,8 @@ class Tenants:
         await self._require_installation(principal, "tenant.create", f"tenant:{tenant_id}")
         if not _ID.fullmatch(tenant_id):
             raise InvalidError(
-                "bad_format", "A tenant's id has small letters, digits, `_` and `-`, at most 63, and no `_` or `-` first."
+                "bad_format",
+                "A tenant's id has small letters, digits, `_` and `-`, at most 63, and no `_` or `-` first.",
             )
         check_text("A tenant's name", name, length_max=255)
         if virtual_now is not None:
@@ -76,9 +77,7 @@ class Tenants:
         row = await self._pool.fetchrow(_sql.get, tenant_id)
         return _row(row) if row else None
 
-    async def list(
-        self, principal: Principal | None, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[TenantRow]:
+    async def list(self, principal: Principal | None, *, limit: int = 50, cursor: str | None = None) -> Page[TenantRow]:
         """List tenants by id: all for administrators of `default` and the command line, their own for everybody else."""
         limit = max(1, min(limit, LIMIT_MAX))
         (after,) = cursor_key(cursor, str)
@@ -100,7 +99,8 @@ class Tenants:
                     raise NotFoundError("unknown_tenant", "There is no such tenant any more.")
                 if now["virtual_now"] is None:
                     raise ConflictError(
-                        "clock_not_virtual", "This tenant lives in real time; only one made with a virtual clock has one to move."
+                        "clock_not_virtual",
+                        "This tenant lives in real time; only one made with a virtual clock has one to move.",
                     )
                 raise ConflictError(
                     "clock_goes_forwards",
@@ -119,7 +119,10 @@ class Tenants:
             return
         permission = "admin" if principal.tenant_id == DEFAULT else "admin of the tenant default"
         await self._audit.require(
-            principal if principal.tenant_id == DEFAULT else _without_permissions(principal), action, subject, permission
+            principal if principal.tenant_id == DEFAULT else _without_permissions(principal),
+            action,
+            subject,
+            permission,
         )
 
 

@@ -32,6 +32,8 @@ from .storable import check_text
 if TYPE_CHECKING:
     import asyncpg
 
+    from pliers_workflow.storage.database import AnyConnection as Connection
+
     from .answers import RequestKey
     from .audit import Audit
 
@@ -88,7 +90,9 @@ class Tokens:
         wanted = sorted(set(permissions))
         for permission in wanted:
             if permission not in PERMISSIONS:
-                raise InvalidError("unknown_value", f"There is no permission {permission!r}; there are {', '.join(PERMISSIONS)}.")
+                raise InvalidError(
+                    "unknown_value", f"There is no permission {permission!r}; there are {', '.join(PERMISSIONS)}."
+                )
         check_text("A token's name", name, length_max=200, length_min=0)
         check_text("A user", user, length_max=200)
         if expires_at is not None:
@@ -109,16 +113,23 @@ class Tokens:
         async with self._pool.acquire() as connection, connection.transaction():
             if await idempotency.claim(connection, tenant, request) is not None:
                 raise ConflictError(
-                    "secret_shown_once", "This request has made its token already, and a secret is shown once; revoke it and make another."
+                    "secret_shown_once",
+                    "This request has made its token already, and a secret is shown once; revoke it and make another.",
                 )
             user_id = await self._user_id(connection, tenant, user)
             token_id = await self._insert(connection, tenant, secret, user_id, name, wanted, expires_at)
             await idempotency.settle(connection, tenant, request, token_id)
-            details = {"user": user_id, "name": name, "permissions": wanted, "expires_at": expires_at and expires_at.isoformat()}
+            details = {
+                "user": user_id,
+                "name": name,
+                "permissions": wanted,
+                "expires_at": expires_at and expires_at.isoformat(),
+            }
             await self._audit.record(
                 connection, tenant, "token.created", f"token:{token_id}", details, principal.user_id
             )
             row = await connection.fetchrow(_sql.get, tenant, token_id)
+        assert row is not None, "it was made in this very transaction"
         return _row(row), secret
 
     async def authenticate(self, secret: str) -> Principal | None:
@@ -157,6 +168,7 @@ class Tokens:
                     connection, tenant, "token.revoked", f"token:{token_id}", details, principal.user_id
                 )
             row = await connection.fetchrow(_sql.get, tenant, token_id)
+        assert row is not None, "tokens are never deleted"
         self._forget(lambda principal: principal.token_id == token_id)
         return _row(row)
 
@@ -235,10 +247,8 @@ class Tokens:
         for key in [key for key, (_, principal) in self._checked.items() if principal is not None and whose(principal)]:
             del self._checked[key]
 
-    async def _user_id(self, connection: Any, tenant_id: str, ref: str) -> str:
-        rows = await connection.fetch(
-            _directory_sql.ids_of, tenant_id, [ref], [ref.lower()] if is_uuid(ref) else []
-        )
+    async def _user_id(self, connection: Connection, tenant_id: str, ref: str) -> str:
+        rows = await connection.fetch(_directory_sql.ids_of, tenant_id, [ref], [ref.lower()] if is_uuid(ref) else [])
         if not rows:
             raise NotFoundError("unknown_user", f"There is no user {ref}.")
         user_id: str = rows[-1]["id"]
@@ -246,7 +256,7 @@ class Tokens:
 
     async def _insert(
         self,
-        connection: Any,
+        connection: Connection,
         tenant_id: str,
         secret: str,
         user_id: str,
