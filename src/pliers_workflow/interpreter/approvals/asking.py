@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..draft import Refused
 from ..events import ChainStarted
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..draft import Draft
     from ..instance import Instance, Timer
+    from .items import WithdrawReason
 
 
 def start_chain(draft: Draft, state: State) -> None:
@@ -51,7 +52,7 @@ def leave_state(draft: Draft, state: State) -> None:
         resolve_incidents(draft, state.id, "state_left")
 
 
-def withdraw_all(draft: Draft, reason: Literal["state_left", "cancelled"] = "cancelled") -> None:
+def withdraw_all(draft: Draft, reason: WithdrawReason = "cancelled") -> None:
     """The instance ends where it is: nobody is asked any more. Incidents stay on record."""
     for state in draft.instance.machine.chains:
         stop_asking(draft, state, reason)
