@@ -313,11 +313,23 @@ def _instance(draft: Draft, event: Trigger | None) -> dict[str, Any]:
 
 
 def _user(draft: Draft, event: Trigger | None) -> dict[str, Any] | None:
-    """Whoever gave the command, with the requester asked for in the same round."""
+    _ask_for_people(draft)
+    return draft.profile(draft.actor.user)
+
+
+def _requester(draft: Draft, event: Trigger | None) -> dict[str, Any] | None:
+    _ask_for_people(draft)
+    return draft.profile(draft.instance.requester)
+
+
+def _ask_for_people(draft: Draft) -> None:
+    """In a chart that reads both user and requester, ask for both in one round, whichever comes first."""
     user, requester = draft.actor.user, draft.instance.requester
-    if user is not None and requester is not None and user != requester and "requester" in draft.chart.roots:
+    if user is None or requester is None or user == requester or draft.profiles:
+        return
+    roots = draft.chart.roots
+    if "user" in roots and "requester" in roots:
         draft.require(("user:" + user, "user:" + requester))
-    return draft.profile(user)
 
 
 _ROOTS: dict[str, Callable[[Draft, Trigger | None], Any]] = {
@@ -326,7 +338,7 @@ _ROOTS: dict[str, Callable[[Draft, Trigger | None], Any]] = {
     "submission": lambda draft, event: draft.instance.submission,
     "event": _event,
     "user": _user,
-    "requester": lambda draft, event: draft.profile(draft.instance.requester),
+    "requester": _requester,
     "instance": _instance,
     "metadata": lambda draft, event: draft.chart.metadata,
     "now": lambda draft, event: draft.now,
