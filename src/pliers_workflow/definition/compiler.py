@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from . import chart as c
 from . import document as d
 from .data import compile_schema, data_path, parse_template
-from .expressions import ROOTS, Expression, compile_expression, simple_condition
+from .expressions import ROOTS, Expression, simple_condition
 from .reading import content_hash
+from .sharing import shared_expression
 from .tree import Edge, Node, Tree, matches, targets_of
 
 #: milliseconds a script may take that no guard limits
@@ -183,7 +184,7 @@ class _Compiler:
     def _expression(self, source: str) -> Expression:
         found = self._expressions.get(source)
         if found is None:
-            found = self._expressions[source] = compile_expression(source)
+            found = self._expressions[source] = shared_expression(source)
             self._roots.update(found.roots)
         return found
 

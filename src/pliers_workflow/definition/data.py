@@ -121,13 +121,13 @@ def resolve(schema: Mapping[str, Any], reference: str) -> tuple[Place, Any] | No
 
 
 def all_schemas(schema: Any) -> Iterator[tuple[Place, Any]]:
-    """Give a schema and all those inside it."""
+    """Give a schema and all those inside it, in document order."""
     todo: list[tuple[Place, Any]] = [((), schema)]
     while todo:
         place, found = todo.pop()
         yield place, found
         if isinstance(found, Mapping):
-            todo.extend(((*place, *way), inner) for way, inner, _ in subschemas(found))
+            todo.extend(reversed([((*place, *way), inner) for way, inner, _ in subschemas(found)]))
 
 
 def knows(schema: Mapping[str, Any], path: tuple[str, ...]) -> bool:

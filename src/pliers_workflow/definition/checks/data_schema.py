@@ -44,7 +44,13 @@ def _check_schema(schema: Mapping[str, Any], findings: Findings) -> bool:
             "bad_schema", "/dataSchema/$schema", "Only JSON Schema 2020-12 is understood.", f"Write `{DIALECT}`, or nothing."
         )
     for error in _META.iter_errors(schema):
-        findings.error("bad_schema", "/dataSchema" + pointer(*error.instance_path), shorten(error.message) + ".")
+        wrong_type = error.instance_path and error.instance_path[-1] == "type"
+        findings.error(
+            "bad_schema",
+            "/dataSchema" + pointer(*error.instance_path),
+            "The type is none of JSON Schema's." if wrong_type else shorten(error.message) + ".",
+            "Types are `string`, `number`, `integer`, `boolean`, `object`, `array` and `null`." if wrong_type else None,
+        )
     if len(findings.all) > before:
         return False
     kind = schema.get("type")
@@ -177,7 +183,12 @@ def _fields(definition: WorkflowDefinition, schema: Mapping[str, Any], findings:
     for position, chain in enumerate(definition.approval_chains):
         for index, stage in enumerate(chain.steps):
             for number, path in enumerate(stage.watched_fields or ()):
-                _named(path, f"/approvalChains/{position}/steps/{index}/watchedFields/{number}", schema, findings)
+                at = f"/approvalChains/{position}/steps/{index}/watchedFields/{number}"
+                if data_path(path)[0] == "context":
+                    findings.error(
+                        "unknown_field", at, f"`{path}` is no field of the data.", "Only the requester's data is watched."
+                    )
+                _named(path, at, schema, findings)
     for at, action in actions(definition, Tree(definition.state_machine)):
         if isinstance(action, AssignAction):
             _named(action.field, at + "/field", schema, findings)

@@ -10,10 +10,10 @@ from ..expressions import (
     ExpressionFinding,
     ExpressionSyntaxError,
     check_expression,
-    compile_expression,
     simple_condition,
 )
 from ..findings import Findings, Severity, pointer
+from ..sharing import shared_expression
 from ..tree import Tree
 from ..walking import Expected, conditions, expressions
 
@@ -50,7 +50,7 @@ class _Checker:
 
     def _check(self, source: str, expected: Expected) -> _Problems:
         try:
-            expression = compile_expression(source)
+            expression = shared_expression(source)
         except ExpressionSyntaxError as error:
             return (("error", "bad_expression", _sentence(str(error)), None),)
         if self._environment is None:
