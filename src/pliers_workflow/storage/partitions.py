@@ -38,7 +38,7 @@ def partition_bounds(month: date) -> tuple[str, str]:
     Say which ids a month's partition holds: from the first, up to and without the second.
 
     >>> partition_bounds(date(2026, 3, 14))
-    ('019ca6b1-dc00-0000-0000-000000000000', '019d4658-2800-0000-0000-000000000000')
+    ('019ca6b1-dc00-0000-0000-000000000000', '019d4657-0000-0000-0000-000000000000')
     """
     first = datetime(month.year, month.month, 1, tzinfo=UTC)
     return lowest_id(first), lowest_id(_later(first, 1))

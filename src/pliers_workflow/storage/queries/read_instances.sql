@@ -1,0 +1,102 @@
+-- Reading instances. Parameters $1 to $5 are the viewer (see visibility.sql); `{visible_to}` comes from there.
+
+-- fragment: columns
+i.id::text AS id, i.workflow_definition_id::text AS definition_id, i.workflow_name AS definition_name,
+i.workflow_version::text AS version, i.revision, i.status::text AS status, i.configuration, i.current_state,
+i.previous_state, i.instance_data AS data, i.context_data AS context, i.submission_data AS submission,
+i.machine::text AS machine, i.requester_id::text AS requester, i.created_by::text AS created_by, i.created_at,
+i.last_activity_at, i.submission_id::text AS submission_id, i.external_key, i.title, i.started_at, i.completed_at,
+i.failed_at, i.cancelled_at, i.timeout_at, i.assigned_to::text AS assigned_to, i.sla_breach_at, i.escalated_at
+
+-- name: get_instance
+-- Served by workflow_instances_pkey.
+SELECT {columns} FROM workflow_instances i
+WHERE i.tenant_id = $1 AND i.id = $6::uuid AND {visible_to};
+
+-- name: is_visible
+-- Served by workflow_instances_pkey.
+SELECT true FROM workflow_instances i
+WHERE i.tenant_id = $1 AND i.id = $6::uuid AND {visible_to};
+
+-- name: list_all
+-- The newest first. `{filters}` is the place of the filters below that are wanted.
+-- Served by workflow_instances_pkey, or by the index of a filter.
+SELECT {columns} FROM workflow_instances i
+WHERE i.tenant_id = $1 AND {visible_to} AND i.id < $6::uuid {filters}
+ORDER BY i.id DESC
+LIMIT $7;
+
+-- name: list_visible
+-- The same for somebody who sees only some: each way of being concerned gives its newest, and of these the newest are
+-- taken. It finds what `visible_to` lets through, without looking at what it would not (a test compares the two).
+-- Served by idx_workflow_instances_requester, workflow_instances_created_by_idx, workflow_approvals_decided_by_idx,
+-- workflow_approvals_asked_idx, workflow_definitions_viewers_idx with idx_workflow_instances_workflow_id.
+WITH concerned AS (
+    (SELECT i.id FROM workflow_instances i
+     WHERE i.tenant_id = $1 AND i.requester_id = $2::uuid AND i.id < $6::uuid {filters}
+     ORDER BY i.id DESC LIMIT $7)
+    UNION
+    (SELECT i.id FROM workflow_instances i
+     WHERE i.tenant_id = $1 AND i.created_by = $2::uuid AND i.created_by IS DISTINCT FROM i.requester_id
+         AND i.id < $6::uuid {filters}
+     ORDER BY i.id DESC LIMIT $7)
+    UNION
+    (SELECT DISTINCT i.id FROM workflow_approvals a
+     JOIN workflow_instances i ON i.tenant_id = a.tenant_id AND i.id = a.workflow_instance_id
+     WHERE a.tenant_id = $1 AND a.decided_by = $2::uuid AND a.workflow_instance_id < $6::uuid {filters}
+     ORDER BY i.id DESC LIMIT $7)
+    UNION
+    (SELECT asked.id
+     FROM (
+         SELECT 'user' AS type, $2::uuid::text AS key
+         UNION ALL SELECT 'role', r FROM unnest($3::text[]) r
+         UNION ALL SELECT 'group', g FROM unnest($4::text[]) g
+     ) who
+     CROSS JOIN LATERAL (
+         SELECT DISTINCT i.id FROM workflow_approvals a
+         JOIN workflow_instances i ON i.tenant_id = a.tenant_id AND i.id = a.workflow_instance_id
+         WHERE a.tenant_id = $1 AND a.approver_type = who.type AND a.approver_key = who.key
+             AND a.workflow_instance_id < $6::uuid {filters}
+         ORDER BY i.id DESC LIMIT $7
+     ) asked)
+    UNION
+    (SELECT shown.id
+     FROM workflow_definitions d
+     CROSS JOIN LATERAL (
+         SELECT i.id FROM workflow_instances i
+         WHERE i.tenant_id = $1 AND i.workflow_definition_id = d.id AND i.id < $6::uuid {filters}
+         ORDER BY i.id DESC LIMIT $7
+     ) shown
+     WHERE d.tenant_id = $1 AND d.viewers <> '[]'::jsonb
+         AND d.viewers ?| (
+             SELECT ARRAY['anyone', 'user:' || u.username]
+                 || array(SELECT 'role:' || r FROM unnest($3::text[]) r)
+                 || array(SELECT 'group:' || g FROM unnest($4::text[]) g)
+             FROM users u WHERE u.tenant_id = $1 AND u.id = $2::uuid))
+)
+SELECT {columns} FROM workflow_instances i
+WHERE i.tenant_id = $1 AND $5::boolean IS NOT NULL
+    AND i.id IN (SELECT c.id FROM concerned c ORDER BY c.id DESC LIMIT $7)
+ORDER BY i.id DESC;
+
+-- The filters; `$value` becomes a parameter. None of them is a statement: they are put into the two lists above.
+-- name: filter_definition_id
+i.workflow_definition_id = $value::uuid
+-- name: filter_definition_name
+i.workflow_name = $value::text
+-- name: filter_version
+i.workflow_version::text = $value::text
+-- name: filter_state
+i.current_state = $value::text
+-- name: filter_assigned_to
+i.assigned_to = $value::uuid
+-- name: filter_requester
+i.requester_id = $value::uuid
+-- name: filter_submission_id
+i.submission_id = $value::uuid
+-- name: filter_external_key
+i.external_key = $value::text
+-- name: filter_created_after
+i.created_at >= $value::timestamptz
+-- name: filter_created_before
+i.created_at < $value::timestamptz

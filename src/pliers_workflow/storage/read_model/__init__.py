@@ -1,0 +1,34 @@
+"""Reading: everything that is shown of instances, work items and history, each for a `Viewer`.
+
+Commands never come this way; they read their instances with the batch that writes them.
+"""
+
+from __future__ import annotations
+
+from ..paging import BadCursor, Page
+from .approvals import InboxItem, WorkItemView, inbox, pending_approvals
+from .health import health
+from .history import HistoryEntry, Timeline, TimelineEntry, history, timeline
+from .instances import InstanceView, get_instance, is_visible, list_instances
+from .viewer import Reader, Viewer
+
+__all__ = [
+    "BadCursor",
+    "HistoryEntry",
+    "InboxItem",
+    "InstanceView",
+    "Page",
+    "Reader",
+    "Timeline",
+    "TimelineEntry",
+    "Viewer",
+    "WorkItemView",
+    "get_instance",
+    "health",
+    "history",
+    "inbox",
+    "is_visible",
+    "list_instances",
+    "pending_approvals",
+    "timeline",
+]
