@@ -119,12 +119,13 @@ async def test_value(sandbox: ScriptSandbox, source: str, value: Any) -> None:
 async def test_hostile(sandbox: ScriptSandbox, source: str, says: str) -> None:
     """A hostile or broken script costs its own answer, with a sentence that says why; the next one runs."""
     started = time.monotonic()
-    answer = await sandbox.run(request(source, timeout_ms=300))
+    # on a busy machine memory must run out before time does
+    answer = await sandbox.run(request(source, timeout_ms=300 if "too long" in says else 5000))
     assert answer.error is not None
     assert answer.value is None
     assert says in answer.error
     assert len(answer.error) < 500
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert await sandbox.run(request("1 + 1")) == ScriptAnswer(value=2)
 
 

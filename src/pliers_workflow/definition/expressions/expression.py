@@ -11,8 +11,9 @@ from typing import Any, Final
 from .budget import Budget
 from .compiling import Compiler
 from .errors import BudgetExceeded, ExpressionError
+from .functions import NAMESPACES
 from .parsing import parse
-from .syntax import Bind, Comprehension, Has, Identifier, Index, Literal, Node, OptionalMap, Select
+from .syntax import Bind, Call, Comprehension, Identifier, Index, Literal, Node, OptionalMap, Select
 from .values import TYPE_VALUES, finished
 
 #: Results that leave an expression as they are.
@@ -124,8 +125,9 @@ def _reads(node: Node, variables: frozenset[str], found: set[tuple[str, ...]]) -
         case OptionalMap(operand=operand, variable=name, body=body):
             _reads(operand, variables, found)
             _reads(body, variables | {name}, found)
-        case Has(select=select):
-            _reads(select, variables, found)
+        case Call(target=Identifier(name=name), arguments=arguments) if name in NAMESPACES and name not in variables:
+            for argument in arguments:
+                _reads(argument, variables, found)
         case _:
             for child in node.children():
                 _reads(child, variables, found)

@@ -284,9 +284,11 @@ def pattern(source: str) -> Any:
 
 
 def _matches(budget: Budget, text: str, source: str) -> bool:
-    budget.spend(1 + (len(text) >> 5))
+    compiled = pattern(source)
+    # RE2's worst case: each instruction of the automaton at each character
+    budget.spend(1 + (len(text) * compiled.programsize >> 8))
     try:
-        return pattern(source).search(text) is not None
+        return compiled.search(text) is not None
     except UnicodeEncodeError:
         raise ExpressionError("the text holds half a character") from None
 
@@ -366,9 +368,9 @@ def _split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[s
     if limit > 0:
         parts = min(parts, limit)
     budget.spend_bytes(len(text) + 60 * parts)
-    if separator == "":
+    if separator == "" and text != "":
         return list(text) if limit < 0 or limit >= len(text) else [*text[: limit - 1], text[limit - 1 :]]
-    return text.split(separator, parts - 1)
+    return text.split(separator, parts - 1) if separator else [text]
 
 
 @_method("substring", "string int", "string")

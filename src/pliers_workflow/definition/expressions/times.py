@@ -68,10 +68,10 @@ def to_epoch(moment: datetime) -> int:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, with as many digits as it has.
+    """RFC 3339 in UTC; a fraction has three or six digits, as protobuf writes it.
 
     >>> format_timestamp(parse_timestamp("2026-03-01T09:30:00.5+01:00"))
-    '2026-03-01T08:30:00.5Z'
+    '2026-03-01T08:30:00.500Z'
     """
     try:
         moment = moment.astimezone(UTC)
@@ -79,7 +79,7 @@ def format_timestamp(moment: datetime) -> str:
         raise ExpressionError("the timestamp is outside the years 1 to 9999") from None
     text = moment.replace(microsecond=0, tzinfo=None).isoformat()
     if moment.microsecond:
-        text += f".{moment.microsecond:06}".rstrip("0")
+        text += f".{moment.microsecond:06}".removesuffix("000")
     return text + "Z"
 
 
@@ -103,12 +103,12 @@ def format_duration(duration: timedelta) -> str:
     """Seconds, as CEL and protobuf write durations.
 
     >>> format_duration(timedelta(minutes=90)), format_duration(timedelta(milliseconds=-1500))
-    ('5400s', '-1.5s')
+    ('5400s', '-1.500s')
     """
     microseconds = duration // timedelta(microseconds=1)
     sign = "-" if microseconds < 0 else ""
     seconds, rest = divmod(abs(microseconds), 1_000_000)
-    fraction = f".{rest:06}".rstrip("0") if rest else ""
+    fraction = f".{rest:06}".removesuffix("000") if rest else ""
     return f"{sign}{seconds}{fraction}s"
 
 
