@@ -68,7 +68,10 @@ def simulate(
         ),
     ],
     data: Annotated[str, typer.Option("--data", help="The instance data at the start: JSON, or @FILE.")] = "{}",
-    user: Annotated[str, typer.Option("--user", help="Who starts it and is its requester.")] = "requester",
+    user: Annotated[
+        str,
+        typer.Option("--user", help="Who starts it and is its requester. Default: whoever first fires a trigger."),
+    ] = "",
     directory: Annotated[
         str,
         typer.Option(

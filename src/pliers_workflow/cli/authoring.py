@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import msgspec
 
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Approver, Chart
     from pliers_workflow.definition.document import WorkflowDefinition
     from pliers_workflow.definition.findings import Finding
+    from pliers_workflow.interpreter.facts import ScriptAnswer, ScriptRequest
     from pliers_workflow.interpreter.instance import Instance
     from pliers_workflow.interpreter.outcome import Outcome
     from pliers_workflow.interpreter.rejections import Rejection
     from pliers_workflow.interpreter.simulation import SimulatedDirectory, Simulation
+    from pliers_workflow.runtime.scripts import ScriptSandbox
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -113,22 +117,24 @@ def simulate(definition: str, events: str, *, data: str, user: str, directory: s
     if not isinstance(start_data, Mapping):
         raise Problem("--data must be a JSON object")
     listed = _read_events(events)
+    user = user or next((one.user for one in listed if one.user and one.trigger not in _DECISIONS), "requester")
     chart = compile_definition(document)
     people = _people(chart, user, listed, read_option(directory, "--directory") if directory else {})
-    simulation = Simulation(chart, document, directory=people, run_script=_script_runner())
-    answer = simulation.start(dict(start_data), user)
-    _print_line(simulation, 0, answer)
-    if simulation.instance is None:
-        return 1
-    for number, event in enumerate(listed, start=1):
-        known = len(simulation.history)
-        try:
-            if event.after:
-                simulation.advance(event.after)
-            answer = _give(simulation, event) if event.trigger else None
-        except RuntimeError as error:
-            raise Problem(f"event {number}: {error}", status=1) from None
-        _print_line(simulation, known, answer)
+    with _Scripts() as scripts:
+        simulation = Simulation(chart, document, directory=people, run_script=scripts.run)
+        answer: Outcome | Rejection | None = simulation.start(dict(start_data), user)
+        _print_line(simulation, 0, answer)
+        if simulation.instance is None:
+            return 1
+        for number, event in enumerate(listed, start=1):
+            known = len(simulation.history)
+            try:
+                if event.after:
+                    simulation.advance(event.after)
+                answer = _give(simulation, event) if event.trigger else None
+            except RuntimeError as error:
+                raise Problem(f"event {number}: {error}", status=1) from None
+            _print_line(simulation, known, answer)
     return 0
 
 
@@ -198,12 +204,30 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _script_runner() -> Any:
-    try:
-        from pliers_workflow.runtime.scripts import run_script
-    except ImportError:
-        return None
-    return run_script
+class _Scripts:
+    """Runs script conditions in the sandbox of the engine, which is started when the first one comes."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._sandbox: ScriptSandbox | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sandbox is not None:
+            self._runner.run(self._sandbox.close())
+        self._runner.close()
+
+    def run(self, request: ScriptRequest) -> ScriptAnswer:
+        """The sandbox's answer."""
+        from pliers_workflow.runtime.scripts import ScriptSandbox
+
+        if self._sandbox is None:
+            self._sandbox = ScriptSandbox(processes=1)
+        return self._runner.run(self._sandbox.run(request))
 
 
 def _print_line(simulation: Simulation, known: int, answer: Outcome | Rejection | None) -> None:

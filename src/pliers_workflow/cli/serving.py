@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,19 @@ def _announcing_server() -> Any:
         def __init__(self, config: Any, quiet: bool) -> None:
             super().__init__(config)
             self._quiet = quiet
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Being asked to stop is no failure: uvicorn would raise the signal again at the end, for a shell to see."""
+            loop = asyncio.get_running_loop()
+            numbers = (signal.SIGINT, signal.SIGTERM)
+            for number in numbers:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+            try:
+                yield
+            finally:
+                for number in numbers:
+                    loop.remove_signal_handler(number)
 
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)

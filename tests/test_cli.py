@@ -1,0 +1,307 @@
+"""The command line: what it prints, how it ends, and that nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pliers_workflow import __version__, examples
+
+EXAMPLES = Path(examples.__file__).parent
+EXPENSE = str(EXAMPLES / "expense_report.json")
+START = '{"amount": 1800, "currency": "EUR", "purpose": "train to Vienna"}'
+
+
+def pliers(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pliers_workflow", *arguments],
+        input=stdin, capture_output=True, text=True, timeout=120, check=False, env=env,
+    )  # fmt: skip
+
+
+def simulate(events: list[dict[str, Any]], *options: str, definition: str = EXPENSE) -> list[dict[str, Any]]:
+    ran = pliers("simulate", definition, "-", *options, stdin=json.dumps(events))
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def one_sentence(ran: subprocess.CompletedProcess[str], status: int) -> str:
+    """It ended with this status and said why, without a traceback."""
+    assert ran.returncode == status, (ran.returncode, ran.stdout, ran.stderr)
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.strip()
+    return ran.stderr
+
+
+# -- the command itself ------------------------------------------------------------------------------------------------
+
+
+def test_version_is_the_packages() -> None:
+    """`pliers version` and `pliers --version` print the version and nothing else."""
+    assert pliers("version").stdout.strip() == __version__
+    assert pliers("--version").stdout.strip() == __version__
+
+
+def test_help_does_not_import_the_server() -> None:
+    """`pliers --help` stays quick because commands import what they run when they run."""
+    code = (
+        "import sys\ntry:\n import pliers_workflow.cli as c; c.app(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('fastapi','asyncpg','uvicorn','lark','jsonschema_rs','pydantic') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_command_is_explained() -> None:
+    """A misspelled command ends with status 2 and a sentence."""
+    assert "No such command" in one_sentence(pliers("simulte"), 2)
+
+
+# -- validate ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_examples_are_valid_without_warnings(name: str) -> None:
+    """What ships with the package has no finding at all."""
+    ran = pliers("validate", str(EXAMPLES / f"{name}.json"), "--json")
+    assert ran.returncode == 0
+    assert json.loads(ran.stdout) == {"valid": True, "findings": []}
+
+
+def test_all_findings_come_at_once(tmp_path: Path) -> None:
+    """Every finding is printed, each with its pointer and code, and the status is 1."""
+    document = examples.load("expense_report")
+    document["version"] = "one"
+    document["stateMachine"]["transitions"][0]["to"] = "reveiw"
+    file = tmp_path / "broken.json"
+    file.write_text(json.dumps(document, default=float))
+    ran = pliers("validate", str(file), "--json")
+    assert ran.returncode == 1
+    found = json.loads(ran.stdout)
+    assert not found["valid"]
+    assert "/version" in {finding["pointer"] for finding in found["findings"]}
+    for_people = pliers("validate", str(file))
+    assert for_people.returncode == 1
+    assert "[bad_format]" in for_people.stdout
+    assert "not valid" in for_people.stdout
+
+
+def test_a_finding_has_a_hint_for_people(tmp_path: Path) -> None:
+    """A misspelled state is answered with the one that was probably meant."""
+    document = examples.load("expense_report")
+    document["stateMachine"]["transitions"][0]["to"] = "reveiw"
+    ran = pliers("validate", "-", stdin=json.dumps(document, default=float))
+    assert ran.returncode == 1
+    assert "/stateMachine/transitions/0/to" in ran.stdout
+    assert "review" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"name": "x",', "line 1"),
+        ("", "line 1"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": NaN}', "NaN"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_explained(text: str, says: str) -> None:
+    """Broken JSON ends with status 2 and names the place."""
+    assert says in one_sentence(pliers("validate", "-", stdin=text), 2)
+
+
+def test_a_missing_file_is_explained() -> None:
+    """A file that is not there ends with status 2 and its name."""
+    assert "no_such.json" in one_sentence(pliers("validate", "no_such.json"), 2)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"text"'])
+def test_json_that_is_no_definition_has_a_finding(text: str) -> None:
+    """Any JSON value can be asked about; what is no object gets a finding, not an error."""
+    ran = pliers("validate", "-", "--json", stdin=text)
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["findings"]
+
+
+# -- simulate ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_after_the_start_and_after_each_event() -> None:
+    """One line of JSON each, with active leaf states, status, data and what happened since the line before."""
+    lines = simulate([{"trigger": "submit", "user": "ada"}], "--data", START)
+    assert [line["configuration"] for line in lines] == [["draft"], ["review"]]
+    assert lines[0]["data"] == {"amount": 1800, "currency": "EUR", "purpose": "train to Vienna"}
+    assert lines[0]["status"] == "waiting"
+    assert lines[0]["events"][0]["type"] == "workflow.started"
+    assert {event["type"] for event in lines[1]["events"]} >= {"workflow.state.entered", "workflow.approval.requested"}
+
+
+def test_decisions_are_triggers_by_name() -> None:
+    """While a stage is open, approve is a decision; a refused one says why and changes nothing."""
+    lines = simulate(
+        [
+            {"trigger": "submit", "user": "ada"},
+            {"trigger": "approve", "user": "ada"},
+            {"trigger": "approve", "user": "bruno"},
+            {"trigger": "approve", "user": "fatima"},
+        ],
+        "--data", START,
+    )  # fmt: skip
+    assert lines[2]["rejected"]["reason"] == "self_approval_forbidden"
+    assert lines[2]["configuration"] == lines[1]["configuration"]
+    assert lines[2]["events"] == []
+    assert lines[-1]["configuration"] == ["paid"]
+    assert lines[-1]["status"] == "completed"
+
+
+def test_a_decision_without_a_user_is_made_by_somebody_asked() -> None:
+    """Where an event names nobody, the first of those asked decides."""
+    lines = simulate([{"trigger": "submit"}, {"trigger": "approve"}, {"trigger": "approve"}], "--data", START)
+    assert lines[-1]["configuration"] == ["paid"]
+
+
+def test_time_passes_on_a_hand_moved_clock() -> None:
+    """`after` moves the clock; timers on the way fire, and an empty trigger does nothing else."""
+    fortnight = 14 * 24 * 3600 * 1000
+    lines = simulate(
+        [{"trigger": "submit", "user": "ada"}, {"after": fortnight - 1, "trigger": ""}, {"after": 1, "trigger": ""}],
+        "--data", START,
+    )  # fmt: skip
+    assert [line["configuration"] for line in lines[1:]] == [["review"], ["review"], ["expired"]]
+    assert "workflow.timeout.occurred" in {event["type"] for event in lines[-1]["events"]}
+
+
+def test_a_trigger_of_the_chart_wins_over_a_decision(tmp_path: Path) -> None:
+    """Where a transition takes `approve` by name, it is a trigger like any other."""
+    document = examples.load("expense_report")
+    document["stateMachine"]["transitions"].append({"from": "review", "to": "paid", "trigger": "approve"})
+    file = tmp_path / "own_approve.json"
+    file.write_text(json.dumps(document, default=float))
+    lines = simulate(
+        [{"trigger": "submit", "user": "ada"}, {"trigger": "approve", "user": "ada"}], "--data", START, definition=str(file)
+    )
+    assert lines[-1]["configuration"] == ["paid"]
+
+
+def test_numbers_stay_exact() -> None:
+    """A decimal comes out as it went in."""
+    ran = pliers("simulate", EXPENSE, "-", "--data", START.replace("1800", "1800.10"), stdin="[]")
+    assert '"amount":1800.10' in ran.stdout
+
+
+def test_a_bad_definition_is_not_simulated() -> None:
+    """Findings go to standard error, the status is 2, and nothing is printed on standard output."""
+    ran = pliers("simulate", "-", EXPENSE, stdin='{"name": "x"}')
+    assert "[missing]" in one_sentence(ran, 2)
+    assert ran.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "events", ["{}", "[1]", '[{"data": {}}]', '[{"trigger": "a", "when": 1}]', '[{"trigger": "a", "after": -1}]', "[{"]
+)
+def test_bad_events_are_explained(events: str) -> None:
+    """A list that is none, or an event that is none, ends with status 2 before anything has run."""
+    ran = pliers("simulate", EXPENSE, "-", "--data", START, stdin=events)
+    one_sentence(ran, 2)
+    assert ran.stdout == ""
+
+
+def test_data_that_the_schema_refuses_cannot_start() -> None:
+    """A start that is refused is a line like any other, and the status is 1."""
+    ran = pliers("simulate", EXPENSE, "-", "--data", '{"amount": -1}', stdin="[]")
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["rejected"]["reason"] == "data_invalid"
+
+
+def test_people_may_be_given() -> None:
+    """With a directory, roles have exactly the members named there."""
+    directory = {"users": [{"username": "ada", "manager": "bruno"}, "bruno"], "roles": {"finance": ["fatima"]}}
+    lines = simulate(
+        [
+            {"trigger": "submit", "user": "ada"},
+            {"trigger": "approve", "user": "fatima"},
+            {"trigger": "approve", "user": "bruno"},
+            {"trigger": "approve", "user": "fatima"},
+        ],
+        "--data", START, "--directory", json.dumps(directory),
+    )  # fmt: skip
+    assert lines[2]["rejected"]["reason"] == "not_an_approver"
+    assert lines[-1]["configuration"] == ["paid"]
+
+
+# -- diagram -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_diagram_names_every_state() -> None:
+    """Mermaid's text has all states of the definition."""
+    ran = pliers("diagram", EXPENSE)
+    assert ran.stdout.startswith("stateDiagram-v2")
+    for state in ("draft", "review", "changes", "paid", "rejected", "withdrawn", "expired"):
+        assert state in ran.stdout
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_not_there_is_explained() -> None:
+    """A DSN nobody answers ends with status 3 and a sentence."""
+    ran = pliers("migrate", "--database-url", "postgresql://nobody@127.0.0.1:9/nothing")
+    assert "database" in one_sentence(ran, 3)
+
+
+def test_migrate_says_what_it_does(empty_database: str) -> None:
+    """First what would be applied, then what was, then that nothing is left."""
+    dry = pliers("migrate", "--database-url", empty_database, "--dry-run")
+    assert "would apply 0001_foundation" in dry.stdout, dry.stderr
+    done = pliers("migrate", "--database-url", empty_database)
+    assert "applied 0001_foundation" in done.stdout, done.stderr
+    assert "up to date" in pliers("migrate", "--database-url", empty_database).stdout
+
+
+def test_tokens_and_tenants_are_made(database: str) -> None:
+    """A secret alone is on standard output; a taken tenant id is explained."""
+    token = pliers("token", "create", "--user", "ada", "--permission", "author", "--database-url", database)
+    assert token.returncode == 0, token.stderr
+    assert token.stdout.startswith("pliers_")
+    assert len(token.stdout.split()) == 1
+    tenant = pliers("tenant", "create", "acme", "--database-url", database)
+    assert tenant.returncode == 0, tenant.stderr
+    assert tenant.stdout.startswith("pliers_")
+    assert "acme" in one_sentence(pliers("tenant", "create", "acme", "--database-url", database), 3)
+    one_sentence(pliers("token", "create", "--user", "ada", "--permission", "king", "--database-url", database), 3)
+
+
+def test_serve_answers_and_stops(database: str) -> None:
+    """The server prints its one-time token and its address, answers, and ends with status 0 on SIGTERM."""
+    import urllib.request
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pliers_workflow", "serve", "--port", "0", "--database-url", database],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        lines = []
+        deadline = time.monotonic() + 60
+        while not any("serving on" in line for line in lines):
+            assert time.monotonic() < deadline
+            line = process.stdout.readline()
+            assert line, process.stderr and process.stderr.read()
+            lines.append(line)
+        assert any("one-time admin token" in line and "pliers_" in line for line in lines)
+        url = next(line for line in lines if "serving on" in line).split()[2].rstrip(",")
+        with urllib.request.urlopen(f"{url}/api/v1/workflows/health", timeout=30) as answer:
+            assert json.load(answer)["status"] == "up"
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert process.returncode == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
