@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 
-def machine(states: dict[str, Any], transitions: list[dict[str, Any]], initial: Any = "a", **more: Any) -> dict[str, Any]:
+def machine(
+    states: dict[str, Any], transitions: list[dict[str, Any]], initial: Any = "a", **more: Any
+) -> dict[str, Any]:
     """A state machine; a string instead of a state is its type."""
     full = {key: {"type": state} if isinstance(state, str) else state for key, state in states.items()}
     return {"states": full, "transitions": transitions, "initialState": initial, **more}
 
 
-def document(states: dict[str, Any], transitions: list[dict[str, Any]], initial: Any = "a", **more: Any) -> dict[str, Any]:
+def document(
+    states: dict[str, Any], transitions: list[dict[str, Any]], initial: Any = "a", **more: Any
+) -> dict[str, Any]:
     """A whole document around a state machine; keys of the machine go into it."""
     inside = {key: more.pop(key) for key in ("guards", "actions", "finalStates") if key in more}
     return {

@@ -41,7 +41,10 @@ def nested(*substates: dict[str, Any], **state: Any) -> dict[str, Any]:
 STATES = "/stateMachine/states"
 MOVES = "/stateMachine/transitions"
 STAGE = "/approvalChains/0/steps/0"
-REGIONS = {"type": "parallel", "substates": [{"id": "r", "substates": [{"id": "r1"}]}, {"id": "s", "substates": [{"id": "s1"}]}]}
+REGIONS = {
+    "type": "parallel",
+    "substates": [{"id": "r", "substates": [{"id": "r1"}]}, {"id": "s", "substates": [{"id": "s1"}]}],
+}
 CLOSED = {"type": "object", "properties": {"amount": {"type": "number"}}, "additionalProperties": False}
 
 ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -277,7 +280,8 @@ def test_warnings(name: str) -> None:
     odd, pointer, code = WARNINGS[name]
     reading = read(odd)
     assert (pointer, code) in [(finding.pointer, finding.code) for finding in reading.findings], reading.findings
-    assert reading.errors == () and reading.definition is not None
+    assert reading.errors == ()
+    assert reading.definition is not None
 
 
 FINE: dict[str, dict[str, Any]] = {
@@ -340,5 +344,5 @@ def test_every_code_of_the_tables_has_a_hint_or_says_it_all() -> None:
     """A message is a sentence: it begins with a capital, a number or a quoted name, and ends with a full stop."""
     for broken, *_ in [*ERRORS.values(), *WARNINGS.values()]:
         for finding in read(broken).findings:
-            assert finding.message[0].isupper() or finding.message[0] in "`0123456789\"{", finding
+            assert finding.message[0].isupper() or finding.message[0] in '`0123456789"{', finding
             assert finding.message.endswith((".", "?", "!")), finding

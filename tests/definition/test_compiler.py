@@ -39,7 +39,8 @@ def test_family() -> None:
     """Parents, ancestors (nearest first), descendants, regions and histories are linked."""
     made = chart("nested_history")
     working, first = made.by_id["working"], made.by_id["first_half"]
-    assert ids(first.ancestors) == ["doing", "working"] and first.parent is made.by_id["doing"]
+    assert ids(first.ancestors) == ["doing", "working"]
+    assert first.parent is made.by_id["doing"]
     assert {state.id for state in working.descendants} == {
         "planning", "doing", "first_half", "second_half", "shallow_memory", "deep_memory",
     }  # fmt: skip
@@ -74,13 +75,17 @@ def test_default_entries() -> None:
     assert isinstance(made.initial.actions[0], c.Assign)
     first = compiled(
         document(
-            {"a": {"substates": [{"id": "h", "type": "history", "properties": {"initial": "b"}}, {"id": "b"}]}, "z": "final"},
+            {
+                "a": {"substates": [{"id": "h", "type": "history", "properties": {"initial": "b"}}, {"id": "b"}]},
+                "z": "final",
+            },
             [{"from": "a", "to": "z", "trigger": "x"}, {"from": "z", "to": "a", "trigger": "y"}][:1],
         )
     )
     assert ids(first.by_id["a"].initial.targets) == ["b"]  # type: ignore[union-attr]
     doing = chart("nested_history").by_id["doing"].initial
-    assert doing is not None and isinstance(doing.actions[0], c.Log)
+    assert doing is not None
+    assert isinstance(doing.actions[0], c.Log)
 
 
 def test_transitions_stand_as_they_are_asked() -> None:
@@ -102,7 +107,8 @@ def test_triggers_lose_their_wildcard_ending() -> None:
     again = small()
     again["stateMachine"]["transitions"][0]["trigger"] = " a.b.* a.b  c. * "
     assert compiled(again).transitions[0].triggers == ("a.b", "c", "*")
-    assert compiled(again).handles_errors and not made.handles_errors
+    assert compiled(again).handles_errors
+    assert not made.handles_errors
     again["stateMachine"]["transitions"][0]["trigger"] = "error.*"
     assert compiled(again).handles_errors
 
@@ -113,7 +119,8 @@ def test_guards_come_after_their_dependencies() -> None:
     assert [condition.name for condition in transition.guard] == ["known", "ready", "small", "slow_one"]
     assert transition.guard[2].source == "data.votes < 10"
     script = transition.guard[3].script
-    assert script is not None and script.timeout_ms == 100
+    assert script is not None
+    assert script.timeout_ms == 100
     assert script.code_hash == hashlib.sha256(b"True").hexdigest()
     assert transition.guard[3].expression is None
 
@@ -124,13 +131,15 @@ def test_named_actions_are_put_in_place() -> None:
     stay = made.by_id["work"].transitions[0]
     assert [type(action) for action in stay.actions] == [c.Log, c.Assign]
     assign = stay.actions[1]
-    assert isinstance(assign, c.Assign) and (assign.root, assign.path) == ("context", ("seen",))
+    assert isinstance(assign, c.Assign)
+    assert (assign.root, assign.path) == ("context", ("seen",))
     loop = made.by_id["pick"].transitions[2].actions[0]
     assert isinstance(loop, c.Foreach)
     assert (loop.item, loop.index) == (("data", ("item",)), ("data", ("position",)))
     branch = loop.actions[0]
     assert isinstance(branch, c.If)
-    assert isinstance(branch.branches[0][1][0], c.Assign) and branch.branches[1][0] == ()
+    assert isinstance(branch.branches[0][1][0], c.Assign)
+    assert branch.branches[1][0] == ()
 
 
 def test_clocks() -> None:
@@ -138,7 +147,8 @@ def test_clocks() -> None:
     made = chart("all_features")
     slow, plain = made.by_id["work"].clocks
     assert (slow.id, slow.trigger, slow.after_ms) == ("slow", "timeout.slow", None)
-    assert slow.after is not None and slow.after({"data": {"minutes": Decimal("2.5")}}, Budget(100)) == Decimal("2.5")
+    assert slow.after is not None
+    assert slow.after({"data": {"minutes": Decimal("2.5")}}, Budget(100)) == Decimal("2.5")
     assert (plain.id, plain.trigger, plain.after_ms) == ("timeout.work", "timeout.work", 90_000)
     assert [clock.after_ms for clock in made.by_id["start"].clocks] == [30 * 60_000]
     assert made.workflow_clock is not None
@@ -149,8 +159,11 @@ def test_clocks() -> None:
 def test_sends() -> None:
     """A delay is milliseconds, an expression, or nothing."""
     first, second, third = chart("all_features").by_id["work"].entry_actions
-    assert isinstance(first, c.Send) and (first.delay_ms, first.delay, first.send_id) == (300_000, None, "nag")
-    assert isinstance(second, c.Send) and second.delay_ms is None and second.delay is not None
+    assert isinstance(first, c.Send)
+    assert (first.delay_ms, first.delay, first.send_id) == (300_000, None, "nag")
+    assert isinstance(second, c.Send)
+    assert second.delay_ms is None
+    assert second.delay is not None
     assert isinstance(third, c.Raise)
 
 
@@ -159,11 +172,16 @@ def test_chains() -> None:
     sign = chart("all_features").chains["sign"]
     first, second = sign.stages
     assert (sign.delegation, sign.request_changes, sign.distinct_approvers) == (False, False, True)
-    assert (first.index, second.index) == (0, 1) and sign.stage_by_id["second"] is second
+    assert (first.index, second.index) == (0, 1)
+    assert sign.stage_by_id["second"] is second
     assert (first.approvals_min, first.unanimous, second.approvals_min, second.unanimous) == (2, False, None, True)
-    assert first.timeout_ms == 3_600_000 and first.watched == (("kind",), ("minutes",)) and second.watched is None
-    assert first.approvers[0].fallback[0].identifier == "bob" and first.condition == ()
-    assert second.approvers[0].expression is not None and second.condition[0].source == "data.kind == 'b'"
+    assert first.timeout_ms == 3_600_000
+    assert first.watched == (("kind",), ("minutes",))
+    assert second.watched is None
+    assert first.approvers[0].fallback[0].identifier == "bob"
+    assert first.condition == ()
+    assert second.approvers[0].expression is not None
+    assert second.condition[0].source == "data.kind == 'b'"
     assert chart("expense_report").by_id["manager_review"].chain is not None
     assert compiled(approving(one_chain())).chains["c"].stages[0].name == "s"
 
@@ -205,7 +223,8 @@ def test_a_large_chart_compiles_quickly() -> None:
     """200 states with a condition each compile in well under the time an editor's check may take."""
     states: dict[str, Any] = {f"s{n}": {} for n in range(200)}
     transitions = [
-        {"from": f"s{n}", "to": f"s{(n + 1) % 200}", "trigger": "next", "condition": f"data.x > {n}"} for n in range(200)
+        {"from": f"s{n}", "to": f"s{(n + 1) % 200}", "trigger": "next", "condition": f"data.x > {n}"}
+        for n in range(200)
     ]
     reading = read(document(states, transitions, initial="s0"))
     assert reading.definition is not None

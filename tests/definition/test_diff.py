@@ -93,7 +93,8 @@ def test_changes(name: str) -> None:
 def test_a_definition_does_not_differ_from_itself(name: str) -> None:
     """Reading a document twice gives definitions without a difference."""
     again = read(load(name)).definition
-    assert again is not None and compare(definition(name), again).entries == ()
+    assert again is not None
+    assert compare(definition(name), again).entries == ()
 
 
 SCHEMAS: list[tuple[Any, Any, str | None]] = [

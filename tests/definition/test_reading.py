@@ -85,7 +85,7 @@ SHAPES: list[tuple[str, Any, str, str]] = [
     (f"{S}/states/a/timeouts", [{}], f"/{S}/states/a/timeouts/0/afterMinutes", "missing"),
     ("timeoutConfig", {"workflowTimeout": "5"}, "/timeoutConfig/workflowTimeout", "wrong_type"),
     ("approvalChains", [{"id": "c", "steps": []}], "/approvalChains/0/steps", "out_of_range"),
-    ("metadata", None, "/metadata", "wrong_type"),
+    ("conditions", None, "/conditions", "wrong_type"),
     # later releases
     ("steps", [{"id": "x"}], "/steps", "not_supported_yet"),
     ("eventHooks", {"triggers": [1]}, "/eventHooks", "not_supported_yet"),
@@ -165,14 +165,20 @@ def test_an_equal_document_has_an_equal_hash() -> None:
     again = dict(reversed(small(metadata={"b": Decimal("2.0"), "a": 1.5}).items()))
     assert canonical(document) == canonical(again)
     assert content_hash(document) != content_hash(small(metadata={"a": Decimal("1.5"), "b": 3}))
-    assert canonical(Decimal("0.1234567890123456789012345678901234567890")).startswith(b"0.12345678901234567890123456789012345")
+    assert canonical(Decimal("0.1234567890123456789012345678901234567890")).startswith(
+        b"0.12345678901234567890123456789012345"
+    )
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
 
-texts = st.text(max_size=8) | st.sampled_from(["a", "z", "c", "data.x > 1", "draft", "role:x", "1.0.0", "\x00", "\ud800", ""])
+texts = st.text(max_size=8) | st.sampled_from(
+    ["a", "z", "c", "data.x > 1", "draft", "role:x", "1.0.0", "\x00", "\ud800", ""]
+)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | texts
-json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12)
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+)
 
 
 @settings(max_examples=60, deadline=None)

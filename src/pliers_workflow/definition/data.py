@@ -92,10 +92,9 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Place, Any, bool]]:
             if isinstance(value, list | tuple):
                 for index, item in enumerate(value):
                     yield (key, index), item, key != "prefixItems"
-        elif key in _MAPS or key == "dependentSchemas":
-            if isinstance(value, Mapping):
-                for name, item in value.items():
-                    yield (key, name), item, key == "dependentSchemas"
+        elif (key in _MAPS or key == "dependentSchemas") and isinstance(value, Mapping):
+            for name, item in value.items():
+                yield (key, name), item, key == "dependentSchemas"
 
 
 def resolve(schema: Mapping[str, Any], reference: str) -> tuple[Place, Any] | None:
@@ -112,7 +111,13 @@ def resolve(schema: Mapping[str, Any], reference: str) -> tuple[Place, Any] | No
         if isinstance(found, Mapping) and word in found:
             found = found[word]
             place.append(word)
-        elif isinstance(found, list | tuple) and word.isascii() and word.isdigit() and len(word) < 7 and int(word) < len(found):
+        elif (
+            isinstance(found, list | tuple)
+            and word.isascii()
+            and word.isdigit()
+            and len(word) < 7
+            and int(word) < len(found)
+        ):
             found = found[int(word)]
             place.append(int(word))
         else:

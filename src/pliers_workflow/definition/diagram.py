@@ -16,11 +16,50 @@ from .tree import Edge, Node, Tree
 
 #: Words of Mermaid's grammar that cannot name a state.
 _WORDS: Final = frozenset(
-    """state note end as direction tb bt rl lr fork join choice root default class classdef style click href hide empty
-    description scale width over left right of statediagram statediagram-v2 acctitle accdescr title subgraph graph
-    constructor prototype tostring valueof hasownproperty""".split()
+    [
+        "state",
+        "note",
+        "end",
+        "as",
+        "direction",
+        "tb",
+        "bt",
+        "rl",
+        "lr",
+        "fork",
+        "join",
+        "choice",
+        "root",
+        "default",
+        "class",
+        "classdef",
+        "style",
+        "click",
+        "href",
+        "hide",
+        "empty",
+        "description",
+        "scale",
+        "width",
+        "over",
+        "left",
+        "right",
+        "of",
+        "statediagram",
+        "statediagram-v2",
+        "acctitle",
+        "accdescr",
+        "title",
+        "subgraph",
+        "graph",
+        "constructor",
+        "prototype",
+        "tostring",
+        "valueof",
+        "hasownproperty",
+    ]
 )
-_SAFE: Final = re.compile(r"[A-Za-z0-9 _.,()=+*/!?'|&$@^~-]")
+_SAFE: Final = re.compile(r"[A-Za-z0-9 _.,()=+*/!?'|&$@^~>\[\]-]")
 _LABEL_MAX: Final = 120
 
 
@@ -73,7 +112,9 @@ class _Diagram:
             source, aim = self._end(edge.source, outer), self._end(target, outer)
             label = _label(edge)
             # An arrow that ends at an outer state says which of its inner states is meant.
-            far = [f"{way} {node.id}" for way, node in (("from", edge.source), ("to", target)) if node.parent is not outer]
+            far = [
+                f"{way} {node.id}" for way, node in (("from", edge.source), ("to", target)) if node.parent is not outer
+            ]
             text = " ".join(part for part in (label, _escape(", ".join(far))) if part)
             self._add(depth, f"{source} --> {aim}" + (f" : {text}" if text else ""))
 
@@ -172,7 +213,9 @@ def _aliases(tree: Tree) -> dict[Node, str]:
     taken: set[str] = set()
     for node in tree.nodes:
         plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,60}", node.id) is not None
-        alias = node.id if plain and node.id.lower() not in _WORDS and node.id.lower() not in taken else f"s{node.index}"
+        alias = (
+            node.id if plain and node.id.lower() not in _WORDS and node.id.lower() not in taken else f"s{node.index}"
+        )
         while alias.lower() in taken:
             alias += "_"
         taken.add(alias.lower())
@@ -185,13 +228,14 @@ def _escape(text: str) -> str:
     Write a text so that Mermaid only shows it.
 
     >>> _escape('a > b: "c"')
-    'a #62; b#58; #34;c#34;'
+    'a > b#58; #34;c#34;'
     """
     line = " ".join(text.split())
     if len(line) > _LABEL_MAX:
         line = line[: _LABEL_MAX - 1] + "…"
-    # two hyphens or blanks at the edges mean something to its lexer; letters of other alphabets do not
+    # letters of other alphabets mean nothing to its lexer
     line = "".join(
         char if _SAFE.match(char) or (ord(char) > 127 and char.isprintable()) else f"#{ord(char)};" for char in line
     )
-    return line.replace("--", "-#45;")
+    line = line.replace("--", "-#45;")
+    return re.sub(r"(?i)\b(end) (note)", r"\1#32;\2", line)

@@ -53,7 +53,8 @@ def compare(old: WorkflowDefinition, new: WorkflowDefinition) -> Diff:
     _logic(old, new, note)
     for at, change, message in compare_schemas(old.data_schema, new.data_schema):
         note("/dataSchema" + at, change, message)
-    greatest = max((entry.change for entry in entries), key=_RANK.__getitem__, default="none")
+    changes: list[Literal["major", "minor", "patch", "none"]] = ["none", *(entry.change for entry in entries)]
+    greatest = max(changes, key=_RANK.__getitem__)
     return Diff(greatest, tuple(entries))
 
 

@@ -45,7 +45,7 @@ Version: TypeAlias = Annotated[
 #: A dotted path into the instance data: `amount`, `traveller.department`.
 Path: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$", max_length=500)]
 #: Minutes, fractions allowed; at most ten years.
-Minutes: TypeAlias = Annotated[float, BeforeValidator(_only_numbers), Field(gt=0, le=5_256_000)]
+Minutes: TypeAlias = Annotated[float, Field(gt=0, le=5_256_000), BeforeValidator(_only_numbers)]
 #: Who: `requester`, `anyone`, `user:NAME`, `role:KEY` or `group:KEY`.
 Subject: TypeAlias = Annotated[str, Field(pattern=r"^(requester|anyone|(user|role|group):[^\s]{1,200})$")]
 
@@ -71,9 +71,24 @@ class ConditionExpression(Document):
     field: str | None = None
     operator: (
         Literal[
-            "equals", "not_equals", "greater_than", "greater_than_or_equal", "less_than", "less_than_or_equal",
-            "in", "not_in", "contains", "not_contains", "starts_with", "ends_with", "matches",
-            "exists", "not_exists", "is_empty", "is_not_empty", "between",
+            "equals",
+            "not_equals",
+            "greater_than",
+            "greater_than_or_equal",
+            "less_than",
+            "less_than_or_equal",
+            "in",
+            "not_in",
+            "contains",
+            "not_contains",
+            "starts_with",
+            "ends_with",
+            "matches",
+            "exists",
+            "not_exists",
+            "is_empty",
+            "is_not_empty",
+            "between",
         ]
         | None
     ) = None
@@ -129,9 +144,9 @@ class SendAction(Document):
     trigger: Annotated[str, Field(min_length=1, max_length=255)]
     data: dict[str, Expression] | Expression | None = None
     #: minutes, or CEL that gives minutes
-    delay_minutes: (
-        Annotated[float, BeforeValidator(_only_numbers), Field(ge=0, le=5_256_000)] | Expression | None
-    ) = None
+    delay_minutes: Annotated[float, Field(ge=0, le=5_256_000), BeforeValidator(_only_numbers)] | Expression | None = (
+        None
+    )
     #: name by which `cancel` finds it
     send_id: Name | None = None
 

@@ -119,7 +119,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 
 
 #: A hint, or how to find one: looking for the nearest word takes time that only a kept finding is worth.
-Hint: TypeAlias = "str | None | Callable[[], str | None]"
+Hint: TypeAlias = "str | Callable[[], str | None] | None"
 
 
 class Findings:

@@ -128,5 +128,7 @@ def _number(value: int | float | Decimal, path: tuple[str | int, ...], findings:
             if len(digits) <= NUMBER_DIGITS_MAX and isinstance(exponent, int) and abs(exponent) <= NUMBER_DIGITS_MAX:
                 return len(digits) + 3
             reason = "has more than 100 digits"
-    findings.error("bad_number", pointer(*clean(path)), f"The number {reason}.", "Use a number that can be kept exactly.")
+    findings.error(
+        "bad_number", pointer(*clean(path)), f"The number {reason}.", "Use a number that can be kept exactly."
+    )
     return 4

@@ -45,7 +45,7 @@ def read(document: object) -> Reading:
     """
     findings = Findings()
     if not isinstance(document, Mapping):
-        findings.error("wrong_type", "", "A workflow definition is a JSON object.", "Begin with `{\"name\": …}`.")
+        findings.error("wrong_type", "", "A workflow definition is a JSON object.", 'Begin with `{"name": …}`.')
         return Reading(None, tuple(findings.all))
     check_limits(document, findings)
     if not findings.errors:

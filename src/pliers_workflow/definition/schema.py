@@ -52,7 +52,20 @@ def make_schema() -> dict[str, Any]:
             shown.pop("title", None)
             if name in comments:
                 target["properties"][key] = {"description": comments[name], **shown}
+    _close(made)
     return {"$schema": DIALECT, **made}
+
+
+def _close(schema: object) -> None:
+    """Refuse keys that fit no pattern, which pydantic does and forgets to write."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for value in schema.values():
+            _close(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _close(value)
 
 
 def field_comments(model: type[BaseModel]) -> dict[str, str]:

@@ -15,13 +15,9 @@ _TEXTS: Final = frozenset(
     {"$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
 )
 #: More of these refuses less, fewer refuses more …
-_LIMITS_MAX: Final = frozenset(
-    {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"}
-)
+_LIMITS_MAX: Final = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"})
 #: … and here the other way round.
-_LIMITS_MIN: Final = frozenset(
-    {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
-)
+_LIMITS_MIN: Final = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
 _SCHEMA_MAPS: Final = frozenset({"properties", "$defs", "definitions"})
 
 

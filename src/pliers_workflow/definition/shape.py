@@ -75,10 +75,9 @@ class _Place:
         value = document
         last = len(location) - 1
         for position, part in enumerate(location):
-            if isinstance(value, Mapping) and isinstance(part, str) and part in value:
-                value = value[part]
-                self.path.append(part)
-            elif isinstance(value, list | tuple) and isinstance(part, int) and 0 <= part < len(value):
+            if (isinstance(value, Mapping) and isinstance(part, str) and part in value) or (
+                isinstance(value, list | tuple) and isinstance(part, int) and 0 <= part < len(value)
+            ):
                 value = value[part]
                 self.path.append(part)
             elif part == "[key]":
@@ -119,7 +118,9 @@ def _translate(errors: list[ErrorDetails], document: Mapping[str, Any], findings
             findings.error(code, at, message, hint)
     for path, kinds in unions.items():
         # A union inside an alternative that was not meant is no concern of the author.
-        if path in explained or any(path[:length] in unions and path[:length] not in explained for length in range(len(path))):
+        if path in explained or any(
+            path[:length] in unions and path[:length] not in explained for length in range(len(path))
+        ):
             continue
         if len(seen) < FINDINGS_MAX:
             seen.add(("wrong_type", pointer(*path)))
@@ -150,7 +151,9 @@ def _explain(error: ErrorDetails, place: _Place, document: Mapping[str, Any]) ->
         expected = str(context.get("expected", ""))
         words = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
         value = place.value
-        message = f"`{shown(value)}` is not possible here." if isinstance(value, str) else "This value is not possible here."
+        message = (
+            f"`{shown(value)}` is not possible here." if isinstance(value, str) else "This value is not possible here."
+        )
         hint = did_you_mean(value, words) if isinstance(value, str) else None
         return "unknown_value", at, message, hint or f"One of {expected}."
     if kind == "string_pattern_mismatch":
@@ -198,10 +201,11 @@ def _kind_of_label(label: str) -> str | None:
         return "a list"
     if label.startswith(("dict[", "tagged-union[")) or label in _models():
         return "an object"
+    if "float" in label:
+        return "a number"
+    # `constrained-str`; every constrained label holds these letters, so this comes last
     if "str" in label:
         return "a string"
-    if "float" in label or "int" in label or "number" in label:
-        return "a number"
     return None
 
 
@@ -223,9 +227,9 @@ def _either(words: list[str]) -> str:
 
 def _at(document: object, path: tuple[str | int, ...]) -> object:
     for part in path:
-        if isinstance(document, Mapping) and part in document:
-            document = document[part]
-        elif isinstance(document, list | tuple) and isinstance(part, int) and part < len(document):
+        if (isinstance(document, Mapping) and part in document) or (
+            isinstance(document, list | tuple) and isinstance(part, int) and part < len(document)
+        ):
             document = document[part]
         else:
             return ""

@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["atomic", "compound", "parallel", "final", "history"]
 class Node:
     """A state in its place."""
 
-    __slots__ = ("id", "state", "parent", "children", "pointer", "index", "depth", "transitions")
+    __slots__ = ("children", "depth", "id", "index", "parent", "pointer", "state", "transitions")
 
     def __init__(self, id: str, state: WorkflowState, parent: Node | None, at: str, index: int) -> None:
         self.id = id
@@ -40,7 +40,7 @@ class Node:
         """What it is to the interpreter."""
         kind = self.state.type
         if kind in ("final", "history", "parallel"):
-            return kind  # type: ignore[return-value]  # the three words mean the same in both types
+            return kind
         return "compound" if self.children else "atomic"
 
     @property
@@ -86,7 +86,7 @@ class Node:
 class Edge:
     """A transition with its ends resolved; unknown targets are left out."""
 
-    __slots__ = ("index", "transition", "source", "targets", "triggers", "pointer")
+    __slots__ = ("index", "pointer", "source", "targets", "transition", "triggers")
 
     def __init__(self, index: int, transition: WorkflowTransition, source: Node, targets: tuple[Node, ...]) -> None:
         self.index = index
@@ -210,7 +210,7 @@ def descriptors(trigger: str | None) -> tuple[str, ...]:
     """
     found = []
     for word in (trigger or "").split():
-        while word != "*" and (word.endswith(".*") or word.endswith(".")):
+        while word != "*" and (word.endswith((".*", "."))):
             word = word.removesuffix("*").removesuffix(".")
         if word and word not in found:
             found.append(word)

@@ -148,8 +148,8 @@ def _bounds(operator: str, partial: str, text: str) -> list[_Bound]:
 
 def _after(numbers: list[int], place: int) -> Version:
     """The first version, pre-releases included, past those that share the numbers up to a place."""
-    bumped = [*numbers[:place], numbers[place] + 1, 0, 0, 0][:3]
-    return semver.Version(*bumped, prerelease="0")
+    major, minor, patch = [*numbers[:place], numbers[place] + 1, 0, 0, 0][:3]
+    return semver.Version(major, minor, patch, prerelease="0")
 
 
 def smallest_allowed(
@@ -176,7 +176,11 @@ def next_version(before: Version, change: Change) -> Version:
     ('1.5.0', '0.5.0')
     """
     if before.prerelease is not None:
-        return before.bump_prerelease() if before.prerelease[-1].isdigit() else before.replace(prerelease=f"{before.prerelease}.1")
+        return (
+            before.bump_prerelease()
+            if before.prerelease[-1].isdigit()
+            else before.replace(prerelease=f"{before.prerelease}.1")
+        )
     if change == "major":
         return before.bump_major() if before.major else before.bump_minor()
     return before.bump_minor() if change == "minor" else before.bump_patch()

@@ -13,9 +13,9 @@ def check(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> Non
     """See the module."""
     places: dict[str, list[Node]] = {}
     for node in tree.nodes:
-        chain = node.state.properties.approval_chain
-        if chain is not None:
-            places.setdefault(chain, []).append(node)
+        started = node.state.properties.approval_chain
+        if started is not None:
+            places.setdefault(started, []).append(node)
     for position, chain in enumerate(definition.approval_chains):
         for node in places.get(chain.id, ()):
             _outcomes(node, chain, tree, findings)
@@ -124,7 +124,7 @@ def _distinct(chain: ApprovalChain, position: int, findings: Findings) -> None:
         if people is None or stage.condition is not None or any(approver.fallback for approver in stage.approvers):
             continue
         if people <= taken.keys():
-            who = sorted(people)[0]
+            who = min(people)
             findings.error(
                 "quorum_unreachable",
                 f"/approvalChains/{position}/steps/{index}/approvers",

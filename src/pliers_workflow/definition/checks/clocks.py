@@ -33,9 +33,7 @@ def _trigger(trigger: str, at: str, findings: Findings) -> None:
         )
 
 
-def _clock(
-    id: str, trigger: str, at: str, node: Node, tree: Tree, seen: dict[str, str], findings: Findings
-) -> None:
+def _clock(id: str, trigger: str, at: str, node: Node, tree: Tree, seen: dict[str, str], findings: Findings) -> None:
     if id in seen:
         findings.error(
             "duplicate_id",

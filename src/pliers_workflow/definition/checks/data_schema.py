@@ -41,7 +41,10 @@ def _check_schema(schema: Mapping[str, Any], findings: Findings) -> bool:
     dialect = schema.get("$schema", DIALECT)
     if not isinstance(dialect, str) or dialect.rstrip("#") != DIALECT:
         findings.error(
-            "bad_schema", "/dataSchema/$schema", "Only JSON Schema 2020-12 is understood.", f"Write `{DIALECT}`, or nothing."
+            "bad_schema",
+            "/dataSchema/$schema",
+            "Only JSON Schema 2020-12 is understood.",
+            f"Write `{DIALECT}`, or nothing.",
         )
     for error in _META.iter_errors(schema):
         wrong_type = error.instance_path and error.instance_path[-1] == "type"
@@ -172,7 +175,10 @@ def _fields(definition: WorkflowDefinition, schema: Mapping[str, Any], findings:
             pieces = parse_template(display.title)
         except ValueError as error:
             findings.error(
-                "bad_template", "/display/title", str(error), "Write paths in braces: `{data.amount}`, `{requester.username}`."
+                "bad_template",
+                "/display/title",
+                str(error),
+                "Write paths in braces: `{data.amount}`, `{requester.username}`.",
             )
         else:
             for piece in pieces:
@@ -186,7 +192,10 @@ def _fields(definition: WorkflowDefinition, schema: Mapping[str, Any], findings:
                 at = f"/approvalChains/{position}/steps/{index}/watchedFields/{number}"
                 if data_path(path)[0] == "context":
                     findings.error(
-                        "unknown_field", at, f"`{path}` is no field of the data.", "Only the requester's data is watched."
+                        "unknown_field",
+                        at,
+                        f"`{path}` is no field of the data.",
+                        "Only the requester's data is watched.",
                     )
                 _named(path, at, schema, findings)
     for at, action in actions(definition, Tree(definition.state_machine)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from typing import TypeAlias
+
 from ..document import ConditionExpression, GuardFunction, WorkflowDefinition
 from ..expressions import (
     Environment,
@@ -82,7 +83,9 @@ def _condition(condition: ConditionExpression, at: str, checker: _Checker, findi
         given = key in condition.model_fields_set and getattr(condition, key) is not None
         if key in needed and not given:
             complete = False
-            findings.error("bad_condition", f"{at}/{key}", f"A {condition.type} condition needs `{key}`.", f"Add `{key}`.")
+            findings.error(
+                "bad_condition", f"{at}/{key}", f"A {condition.type} condition needs `{key}`.", f"Add `{key}`."
+            )
         elif given and key not in allowed:
             findings.error(
                 "bad_condition",
@@ -101,7 +104,8 @@ def _condition(condition: ConditionExpression, at: str, checker: _Checker, findi
         if problem is not None:
             findings.error("bad_script", at + "/script", problem)
     else:
-        assert condition.field is not None and condition.operator is not None
+        assert condition.field is not None
+        assert condition.operator is not None
         try:
             source = simple_condition(condition.field, condition.operator, condition.value)
         except ValueError as error:

@@ -88,7 +88,11 @@ def _can_be_left(leaf: Node) -> bool:
                 if region is inner:
                     continue
                 for node in (region, *region.below()):
-                    if any(not (target is region or target.is_inside(region)) for e in node.transitions for target in e.targets):
+                    if any(
+                        not (target is region or target.is_inside(region))
+                        for e in node.transitions
+                        for target in e.targets
+                    ):
                         return True
         inner = outer
     return False

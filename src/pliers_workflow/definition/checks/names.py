@@ -95,10 +95,9 @@ def _guards(definition: WorkflowDefinition, findings: Findings) -> None:
             _guard(name, f"/stateMachine/transitions/{index}/guards/{position}", known, used, findings)
     for name, guard in machine.guards.items():
         at = pointer("stateMachine", "guards", name)
-        if guard.name not in (None, name):
-            # Only `name` of the specification; here the key names the guard, and a title is as welcome.
-            if guard.name in machine.guards:
-                findings.error("id_mismatch", at + "/name", f"`{guard.name}` is the name of another guard.")
+        # The key names the guard, so its `name` may be a title as well; only another guard's name would mislead.
+        if guard.name != name and guard.name in machine.guards:
+            findings.error("id_mismatch", at + "/name", f"`{guard.name}` is the name of another guard.")
         for position, dependency in enumerate(guard.dependencies):
             _guard(dependency, f"{at}/dependencies/{position}", known, used, findings)
         if name in definition.conditions:
@@ -125,9 +124,7 @@ def _guards(definition: WorkflowDefinition, findings: Findings) -> None:
 def _guard(name: str, at: str, known: Iterable[str], used: set[str], findings: Findings) -> None:
     used.add(name)
     if name not in known:
-        findings.error(
-            "unknown_guard", at, f"There is no guard or condition `{name}`.", _near(name, known)
-        )
+        findings.error("unknown_guard", at, f"There is no guard or condition `{name}`.", _near(name, known))
 
 
 def _actions(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> None:

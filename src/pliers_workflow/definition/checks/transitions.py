@@ -21,7 +21,10 @@ def check(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> Non
         check_together(edge.targets, edge.pointer + "/to", findings)
         if not edge.eventless and not edge.triggers:
             findings.error(
-                "bad_trigger", edge.pointer + "/trigger", "The trigger holds no event name.", "Leave `trigger` out instead."
+                "bad_trigger",
+                edge.pointer + "/trigger",
+                "The trigger holds no event name.",
+                "Leave `trigger` out instead.",
             )
     for node in tree.nodes:
         _overlaps(node, tree, findings)

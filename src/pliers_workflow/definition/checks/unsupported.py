@@ -43,7 +43,10 @@ def _look_for_pii(schema: object, place: tuple[str | int, ...], findings: Findin
             # A property may well have that name; a mark is where a schema's keyword stands.
             if key == "x-pii" and place[-1] != "properties":
                 findings.error(
-                    "not_supported_yet", pointer(*place, key), "Sealed fields come with a later release.", "Remove `x-pii`."
+                    "not_supported_yet",
+                    pointer(*place, key),
+                    "Sealed fields come with a later release.",
+                    "Remove `x-pii`.",
                 )
             elif key not in ("const", "enum", "default", "examples"):
                 _look_for_pii(value, (*place, key), findings)
