@@ -62,7 +62,7 @@ def _count_id(machine: Machine, counter: str, identifier: str) -> None:
 
 
 def _set_run(machine: Machine, run: ChainRun) -> None:
-    machine.chains = _with(machine.chains, run.state, run)
+    machine.chains = {**machine.chains, run.state: run}
 
 
 def _position(run: ChainRun, stage: str) -> int:
@@ -74,20 +74,22 @@ def _position(run: ChainRun, stage: str) -> int:
 
 
 def _put_stage(run: ChainRun, position: int, stage: StageRun) -> tuple[StageRun, ...]:
+    stages = run.stages
+    if len(stages) == 1 and position == 0:
+        return (stage,)
     if position < 0:
-        return (*run.stages, stage)
-    return (*run.stages[:position], stage, *run.stages[position + 1 :])
+        return (*stages, stage)
+    return (*stages[:position], stage, *stages[position + 1 :])
 
 
-def _change_stage(machine: Machine, state: str, stage: str, **changes: Any) -> None:
+def _find(machine: Machine, state: str, stage: str) -> tuple[ChainRun, int, StageRun]:
     run = machine.chains[state]
     position = _position(run, stage)
-    _set_run(machine, replace(run, stages=_put_stage(run, position, replace(run.stages[position], **changes))))
+    return run, position, run.stages[position]
 
 
-def _stage(machine: Machine, state: str, stage: str) -> StageRun:
-    run = machine.chains[state]
-    return run.stages[_position(run, stage)]
+def _put(machine: Machine, run: ChainRun, position: int, stage: StageRun) -> None:
+    _set_run(machine, replace(run, stages=_put_stage(run, position, stage)))
 
 
 def _less(items: tuple[WorkItem, ...], item: str) -> tuple[WorkItem, ...]:
@@ -177,9 +179,8 @@ def stage_refused(instance: Instance, event: StageRefused, at: datetime) -> None
 def _settle_stage(
     machine: Machine, state: str, stage: str, status: Literal["granted", "refused"], watched_hash: str | None
 ) -> None:
-    run = machine.chains[state]
-    position = _position(run, stage)
-    settled = replace(run.stages[position], status=status, watched_hash=watched_hash)
+    run, position, before = _find(machine, state, stage)
+    settled = replace(before, status=status, watched_hash=watched_hash)
     _set_run(machine, replace(run, status="asking", stages=_put_stage(run, position, settled)))
     _remember_people(machine, run.chain, settled)
 
@@ -195,8 +196,8 @@ def _remember_people(machine: Machine, chain: str, stage: StageRun) -> None:
 def approval_requested(instance: Instance, event: ApprovalRequested, at: datetime) -> None:
     machine = instance.machine
     item = event.item
-    stage = _stage(machine, event.state, event.stage)
-    _change_stage(machine, event.state, event.stage, items=(*stage.items, item), asked=_asked(stage, item))
+    run, position, stage = _find(machine, event.state, event.stage)
+    _put(machine, run, position, replace(stage, items=(*stage.items, item), asked=_asked(stage, item)))
     _count_id(machine, "item", item.id)
 
 
@@ -215,7 +216,7 @@ def approval_rejected(instance: Instance, event: ApprovalRejected, at: datetime)
 def _count_vote(
     machine: Machine, event: ApprovalGranted | ApprovalRejected, action: Literal["approve", "reject"]
 ) -> None:
-    stage = _stage(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.state, event.stage)
     vote = Vote(
         item=event.item,
         user=event.user,
@@ -225,7 +226,7 @@ def _count_vote(
         weight=event.weight,
         group=event.group,
     )
-    _change_stage(machine, event.state, event.stage, items=_less(stage.items, event.item), votes=(*stage.votes, vote))
+    _put(machine, run, position, replace(stage, items=_less(stage.items, event.item), votes=(*stage.votes, vote)))
 
 
 def changes_requested(instance: Instance, event: ChangesRequested, at: datetime) -> None:
@@ -261,16 +262,16 @@ def approval_delegated(instance: Instance, event: ApprovalDelegated, at: datetim
     replacement = event.replacement
     if replacement is None:  # never written by us; an item that passes on is there again under a new id
         return
-    stage = _stage(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.state, event.stage)
     items = tuple([replacement if each.id == event.item else each for each in stage.items])
-    _change_stage(machine, event.state, event.stage, items=items, asked=_asked(stage, replacement))
+    _put(machine, run, position, replace(stage, items=items, asked=_asked(stage, replacement)))
     _count_id(machine, "item", replacement.id)
 
 
 def approval_withdrawn(instance: Instance, event: ApprovalWithdrawn, at: datetime) -> None:
     machine = instance.machine
-    items = _less(_stage(machine, event.state, event.stage).items, event.item)
-    _change_stage(machine, event.state, event.stage, items=items)
+    run, position, stage = _find(machine, event.state, event.stage)
+    _put(machine, run, position, replace(stage, items=_less(stage.items, event.item)))
 
 
 # -- incidents ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.reading import read
 from pliers_workflow.interpreter.commands import RecordDecision
 from pliers_workflow.interpreter.effects import OpenWorkItem, SettleWorkItem
-from pliers_workflow.interpreter.events import Event
+from pliers_workflow.interpreter.events import ApprovalRequested, ApprovalWithdrawn, Event
 from pliers_workflow.interpreter.facts import Fact, Members, User
 from pliers_workflow.interpreter.instance import ChainRun, Instance, StageRun, WorkItem
 from pliers_workflow.interpreter.outcome import Outcome
@@ -241,16 +241,15 @@ class Office:
     def _note_events(self, events: tuple[Event, ...]) -> None:
         """Timers fire inside the simulation, which hands out no effects; the events say the same."""
         for event in events:
-            if type(event).__name__ == "ApprovalRequested":
-                self.opened[event.item.id] = OpenWorkItem(  # type: ignore[union-attr]
-                    event.chain,
-                    event.stage,
-                    event.visit,
-                    event.round,
-                    event.item,  # type: ignore[union-attr]
+            if isinstance(event, ApprovalRequested):
+                assert event.item.id not in self.opened, "an item is opened once"
+                self.opened[event.item.id] = OpenWorkItem(
+                    event.chain, event.stage, event.visit, event.round, event.item, event.timeout_at
                 )
-            elif type(event).__name__ == "ApprovalWithdrawn":
-                self.settled[event.item] = SettleWorkItem(event.item, "withdraw")  # type: ignore[union-attr]
+            elif isinstance(event, ApprovalWithdrawn):
+                assert event.item in self.opened, "an item is settled after it was opened"
+                assert event.item not in self.settled, "an item is settled once"
+                self.settled[event.item] = SettleWorkItem(event.item, "withdraw")
 
     # -- what became of it -----------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def test_refused_only_by_rejection(requirements: Requirements) -> None:
     Nobody's absence refuses: a refusal needs a rejection, and would stand if everybody absent were there and approved.
     """
     for row in TABLE:
-        voices, approved, rejected, absent = row
+        voices, _, rejected, _ = row
         if judged(requirements, row) is Verdict.REFUSED:
             assert rejected > 0
             assert not grants(requirements, (voices, voices - rejected, rejected, 0))

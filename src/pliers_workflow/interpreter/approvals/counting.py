@@ -57,13 +57,19 @@ def spoken(run: StageRun) -> set[str]:
 
 def judge(stage: Stage, run: StageRun) -> Verdict:
     """How the stage stands."""
+    needs = requirements(stage)
+    if needs.approvals_min is not None:
+        approved = 0
+        for vote in run.votes:
+            if vote.action == "approve":
+                approved += 1
+        if approved >= needs.approvals_min:
+            # Enough approvals: those who are silent or absent do not matter any more, so they need not be counted.
+            spoke = len(run.votes)
+            return verdict(needs, approvers=spoke, approved=approved, rejected=spoke - approved)
     tally = count(stage, run)
     return verdict(
-        requirements(stage),
-        approvers=tally.approvers,
-        approved=tally.approved,
-        rejected=tally.rejected,
-        absent=tally.absent,
+        needs, approvers=tally.approvers, approved=tally.approved, rejected=tally.rejected, absent=tally.absent
     )
 
 
@@ -98,24 +104,29 @@ def _count_seats(stage: Stage, run: StageRun) -> Tally:
         (approved if vote.action == "approve" else rejected).add(vote.seat)
     if stage.on_rejection == "refuse" and rejected:
         return Tally(approvers=len(run.seats), approved=len(approved), rejected=len(rejected), absent=0)
-    silenced = speechless_seats(run, approved)
-    lost = len(silenced & rejected)
-    return Tally(approvers=len(run.seats), approved=len(approved), rejected=lost, absent=len(silenced) - lost)
+    gone = spoken(run)
+    lost = speechless_seats(candidates_by_seat(run, approved, gone))
+    absent = lost
+    if lost and rejected:
+        # What would be lost all the same, had those who rejected not spoken, is nobody's refusal.
+        for vote in run.votes:
+            if vote.action == "reject":
+                gone -= {vote.user, vote.principal}
+        absent = speechless_seats(candidates_by_seat(run, approved, gone))
+    return Tally(approvers=len(run.seats), approved=len(approved), rejected=lost - absent, absent=absent)
 
 
-def speechless_seats(run: StageRun, approved: set[int]) -> set[int]:
-    """Seats without approval for which nobody can speak any more, when different people are to speak for each."""
-    candidates = candidates_by_seat(run, approved)
+def speechless_seats(candidates: dict[int, list[str]]) -> int:
+    """How many seats nobody can speak for any more, when different people are to speak for each."""
     people = [person for each in candidates.values() for person in each]
     if len(people) == len(set(people)):  # nobody could speak for two seats, so there is nothing to share out
-        return {seat for seat, each in candidates.items() if not each}
+        return sum([not each for each in candidates.values()])
     places = Places()
-    return {seat for seat, each in candidates.items() if not places.find(seat, each)}
+    return sum([not places.find(seat, each) for seat, each in candidates.items()])
 
 
-def candidates_by_seat(run: StageRun, approved: set[int]) -> dict[int, list[str]]:
-    """Who can still speak for each seat that has no approval yet: its people, and whoever holds its item by delegation."""
-    gone = spoken(run)
+def candidates_by_seat(run: StageRun, approved: set[int], gone: set[str]) -> dict[int, list[str]]:
+    """Who can speak for each seat that has no approval yet: its people, and whoever holds its item by delegation."""
     candidates = {
         position: [person for person in seat.eligible if person not in gone]
         for position, seat in enumerate(run.seats)

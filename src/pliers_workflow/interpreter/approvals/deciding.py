@@ -41,9 +41,8 @@ def record_decision(draft: Draft, decision: RecordDecision) -> None:
     """Record what an approver did, and act on it. Raises `Refused`, and `Missing` while facts are."""
     actor = draft.actor.user
     passes_on = decision.action == "delegate"
-    _ask_facts(draft, actor, decision.delegate_to if passes_on else None)
     if passes_on:
-        _expect_active(draft, decision.delegate_to)
+        _expect_active(draft, actor, decision.delegate_to)
     state, stage, item = _item_to_decide(draft, actor, decision)
     assert actor is not None  # the engine is never asked
     chain = chain_of(state)
@@ -62,12 +61,9 @@ def record_decision(draft: Draft, decision: RecordDecision) -> None:
     _vote(draft, state, stage, item, actor, decision)
 
 
-def _ask_facts(draft: Draft, actor: str | None, delegatee: str | None) -> None:
-    keys = [f"user:{person}" for person in (actor, delegatee) if person is not None]
-    draft.require(tuple(keys))
-
-
-def _expect_active(draft: Draft, delegatee: str | None) -> None:
+def _expect_active(draft: Draft, actor: str | None, delegatee: str | None) -> None:
+    """An item is passed to an active person. Asks for the actor's fact in the same round."""
+    draft.require(tuple([f"user:{person}" for person in (actor, delegatee) if person is not None]))
     person = None if delegatee is None else draft.fact("user:" + delegatee)
     if not (isinstance(person, User) and person.active):
         raise Refused(Reason.UNKNOWN_USER, user=delegatee)
@@ -79,7 +75,9 @@ def _expect_active(draft: Draft, delegatee: str | None) -> None:
 def _item_to_decide(draft: Draft, actor: str | None, decision: RecordDecision) -> tuple[State, Stage, WorkItem]:
     """The one open item the actor can decide. Raises `Refused`."""
     open_runs = _open_stages(draft)
-    named = [each for each in open_runs if _is_named(each[1], decision)]
+    named = open_runs
+    if decision.stage is not None or decision.item is not None:
+        named = [each for each in open_runs if _is_named(each[1], decision)]
     if not named:
         if _took_part(draft, actor, decision, open_runs):
             raise Refused(Reason.ALREADY_DECIDED)

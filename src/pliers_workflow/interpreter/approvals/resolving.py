@@ -17,7 +17,7 @@ from pliers_workflow.definition.expressions import ExpressionError
 from ..draft import Missing
 from ..facts import Members, User
 from ..instance import Seat
-from .counting import Places, candidates_by_seat, counts_seats
+from .counting import Places, candidates_by_seat, counts_seats, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -117,7 +117,7 @@ def replacement(
     search.used.update([key for key in run.asked if not key.startswith("user:")])
     if search.one_each:
         approved = {vote.seat for vote in run.votes if vote.action == "approve"}
-        for other, people in candidates_by_seat(run, approved).items():
+        for other, people in candidates_by_seat(run, approved, spoken(run)).items():
             if other != position:
                 search.places.find(other, people)
     problems: list[str] = []
