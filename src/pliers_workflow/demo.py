@@ -26,7 +26,7 @@ from pliers_workflow.client.api import Api, Unexpected
 from pliers_workflow.client.http import HttpClient
 from pliers_workflow.client.progress import Meter
 from pliers_workflow.client.server import LocalServer, ServerFailed
-from pliers_workflow.client.setup import ensure_binding, ensure_user, ensure_workflow, user_api
+from pliers_workflow.client.setup import ensure_binding, ensure_sets, ensure_user, ensure_workflow, user_api
 from pliers_workflow.installation import admin_token, database
 
 _INSTANCES = "/api/v1/workflow-instances"
@@ -164,6 +164,11 @@ class Company:
 
     async def settle_in(self) -> None:
         """People, their tokens, the workflows and the forms that start them."""
+        await ensure_sets(
+            self.admin,
+            roles=(role for person in PEOPLE for role in person.roles),
+            groups=(group for person in PEOPLE for group in person.groups),
+        )
         for person in PEOPLE:
             await ensure_user(
                 self.admin, person.username, name=person.name, manager=person.manager,

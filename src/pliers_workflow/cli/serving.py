@@ -42,6 +42,7 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
     from pliers_workflow.settings import Settings
     from pliers_workflow.storage.migrations import migrate as apply_migrations
 
+    _log_lines()
     settings = Settings()
     host = host or settings.server.host
     port = port if port >= 0 else settings.server.port
@@ -100,6 +101,23 @@ def _announcing_server() -> Any:
                 )
 
     return Server
+
+
+def _log_lines() -> None:
+    """Logs are lines of JSON on standard error; tracebacks without the values of variables, which may be secret."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .api import Api, segment
 
 _USERS = "/api/v1/users"
 _BINDINGS = "/api/v1/submission-bindings"
+
+
+async def ensure_sets(admin: Api, *, roles: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
+    """Roles and groups with these keys; their members stay."""
+    for kind, keys in (("roles", roles), ("groups", groups)):
+        for key in sorted(set(keys)):
+            answer = await admin.call("GET", f"/api/v1/{kind}/{segment(key)}")
+            if not answer.ok:
+                await admin.do("PUT", f"/api/v1/{kind}/{segment(key)}", {"name": key.replace("_", " ").capitalize()})
 
 
 async def ensure_user(admin: Api, username: str, **fields: Any) -> None:

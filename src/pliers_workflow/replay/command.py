@@ -86,8 +86,8 @@ async def _replay(
     async with contextlib.AsyncExitStack() as stack:
         server: LocalServer | None = None
         if not url:
-            server, token = await stack.enter_async_context(_own_server(database_url))
-            url = server.url
+            own, token = await stack.enter_async_context(_own_server(database_url))
+            server, url = own, own.url
         http = await stack.enter_async_context(HttpClient(url, connections=callers))
         api = Api(http, token)
         summaries = []

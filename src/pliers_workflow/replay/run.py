@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from pliers_workflow.client.api import Answer, Api
-from pliers_workflow.client.setup import ensure_binding, ensure_user, ensure_workflow, user_api
+from pliers_workflow.client.setup import ensure_binding, ensure_sets, ensure_user, ensure_workflow, user_api
 
 from .cases import Case, Refusal, Verdict
 from .travel import SYSTEM, Decide, Row, deed, key, requester_role, travel_definition
@@ -68,6 +68,7 @@ class Replayer:
 
     async def prepare(self) -> None:
         """Make what the log needs: a user and a token for each role, the workflow, the form's binding."""
+        await ensure_sets(self._admin, roles=self._roles)
         for role in self._roles:
             await ensure_user(self._admin, role, name=role.replace("_", " ").capitalize(), roles=[role])
             self._users[role] = await user_api(self._admin, role, f"replay {self._run}")

@@ -14,5 +14,5 @@ person  helena  role:controller
 2026-03-02T10:30Z  kofi    order order_number=PO-1  -> rejected not_allowed
 2026-03-02T11:00Z  carla   approve                  -> ordering, waiting, asks nobody
 2026-03-02T11:30Z  lena    order order_number=PO-1  -> rejected not_allowed
-2026-03-02T11:45Z  kofi    order                    -> rejected guard_error
+2026-03-02T11:45Z  kofi    order                    -> rejected guard_failed
 2026-03-02T12:00Z  kofi    order order_number=PO-1  -> ordered, completed, data order_number=PO-1
