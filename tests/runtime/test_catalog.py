@@ -44,7 +44,7 @@ async def test_a_new_name_begins_as_a_draft_and_is_there_once(services: Services
 
 async def test_wrong_documents_come_back_as_findings_and_leave_nothing(services: Services) -> None:
     """Whatever JSON is sent as a document: findings, no row, no audit row, never another error."""
-    for wrong in [
+    hostile: list[Any] = [
         None,
         5,
         [],
@@ -54,7 +54,8 @@ async def test_wrong_documents_come_back_as_findings_and_leave_nothing(services:
         document(name="health"),
         document(title="a\0b"),
         document(title="\ud800"),
-    ]:
+    ]
+    for wrong in hostile:
         findings = await services.catalog.create(services.admin, wrong)
         assert isinstance(findings, tuple), wrong
         assert findings, wrong

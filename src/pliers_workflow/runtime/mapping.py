@@ -17,6 +17,9 @@ from msgspec import Struct
 
 from pliers_workflow.definition.data import knows
 from pliers_workflow.definition.expressions import (
+    ROOTS as EXPRESSION_ROOTS,
+)
+from pliers_workflow.definition.expressions import (
     Budget,
     BudgetExceeded,
     Environment,
@@ -36,6 +39,8 @@ ROOTS: Final = frozenset({"submission", "metadata", "now"})
 #: fields one mapping may set
 FIELDS_MAX: Final = 1000
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+#: what expressions elsewhere may read, and a binding may not
+_STRANGERS: Final = frozenset(EXPRESSION_ROOTS) - ROOTS
 _WORDS: Final = frozenset({"true", "false", "null"})
 #: interpreter steps that one submission's condition and mappings may take together
 _BUDGET_STEPS: Final = 20_000
@@ -125,8 +130,14 @@ def check(
                         at, "unknown_field", f"The data schema knows no {field}.", "Starts would be refused.", "warning"
                     )
                 )
-            if _path_of(source) is None:
+            path = _path_of(source)
+            if path is None:
                 findings += _check_source(source, at, environment, "any")
+            elif source.partition(".")[0] in _STRANGERS:
+                hint = "A binding has no such root; only if the form has a field of that name is this right."
+                findings.append(
+                    Finding(at, "expression_mismatch", f"`{source}` is read as `{'.'.join(path)}`.", hint, "warning")
+                )
     return findings
 
 
