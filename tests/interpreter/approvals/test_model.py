@@ -67,7 +67,7 @@ class Model:
             definition["parallel"] and not needs.get("unanimousRequired") and "minimumApprovals" not in needs
         )
         self.everybody = bool(needs.get("unanimousRequired"))
-        self.needed = needs.get("minimumApprovals", 1)
+        self.needed: int = needs.get("minimumApprovals", 1)
         #: voice -> approved; a voice is the person in whose place was spoken
         self.said: dict[str, tuple[int, bool]] = {}
         #: voice -> the seat it was passed on for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from pliers_workflow.interpreter.events import (
@@ -309,6 +310,23 @@ def test_each_stage_is_settled_once() -> None:
     assert [event.stage for event in it.happened(StageGranted)] == ["any"]
     assert [event.stage for event in it.happened(StageRefused)] == ["end"]
     assert set(it.opened) == set(it.settled)
+
+
+@pytest.mark.parametrize("kind", ["role", "people"])
+def test_what_votes_write_grows_with_their_number(kind: str) -> None:
+    """Twice as many votes in one stage write twice as much history: no vote writes the others anew."""
+
+    def written(number: int) -> int:
+        names = [f"user{each:03}" for each in range(number)]
+        people = People(names, roles={"all": names})
+        approvers = [role("all")] if kind == "role" else [user(name) for name in names]
+        it = office(people, stage("all", *approvers, parallel=True, minimumApprovals=number))
+        for name in names:
+            assert it.approve(name) is None
+        assert it.state == "granted"
+        return sum(len(msgspec.json.encode((each.events, each.facts))) for each in it.simulation.history[1:])
+
+    assert written(60) < 2.1 * written(30)
 
 
 def test_two_regions_have_chains_of_their_own() -> None:
