@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -111,21 +112,17 @@ def test_hostile_evaluation(source: str) -> None:
 def test_patterns_are_linear(source: str) -> None:
     """A pattern costs time in proportion to the text (RE2), and its automaton a bounded memory."""
     started = time.process_time()
-    try:
+    with suppress(ExpressionError, BudgetExceeded, ValueError):
         compile_expression(source)(SCOPE, Budget(20_000))
-    except (ExpressionError, BudgetExceeded, ValueError):
-        pass
     assert time.process_time() - started < 0.5
 
 
 def test_numbers_stay_small() -> None:
     """Repeated products of decimals keep 64 digits; integers overflow."""
     source = "cel.bind(x, 1.1234567890123456789, " + "".join("cel.bind(x, x * x, " for _ in range(20)) + "x" + ")" * 21
-    try:
-        value = compile_expression(source)({}, Budget(1000))
-        assert len(value.as_tuple().digits) <= 64
-    except ExpressionError as error:
-        assert "range" in error.message
+    assert len(compile_expression(source)({}, Budget(1000)).as_tuple().digits) <= 64
+    with pytest.raises(ExpressionError, match="64-bit"):
+        compile_expression(source.replace("1.1234567890123456789", "3"))({}, Budget(1000))
 
 
 def test_deep_data() -> None:

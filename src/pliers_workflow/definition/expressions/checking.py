@@ -445,7 +445,7 @@ class _Checker:
                 fields[key.value] = known
             else:
                 certain = False
-        return Type("map", fields=fields, open=False) if certain else Type("map", item=ANY)
+        return Type("map", fields=fields, item=ANY) if certain else Type("map", item=ANY)
 
     def comprehension(self, node: Comprehension) -> Type:
         over = self.type(node.range)
