@@ -170,7 +170,7 @@ async def _replay_one(
     summary: dict[str, Any] = {
         "log": expectation.name,
         "cases": len(runs),
-        "replayed": sum(run.refused is None for run in runs),
+        "replayed": sum(run.refused is None and len(run.states) == len(run.case.steps) for run in runs),
         "refused": sum(run.refused is not None for run in runs),
         "final_states": dict(Counter(run.states[-1] for run in runs if run.refused is None and run.states)),
         "differences": len(differences),

@@ -28,6 +28,8 @@ _INSTANCES = "/api/v1/workflow-instances"
 class CaseRun(Struct):
     """What became of one case."""
 
+    #: its place in the log
+    number: int
     case: Case
     instance: str | None = None
     #: states after each accepted step, by the table's names
@@ -80,14 +82,12 @@ class Replayer:
 
     async def replay(self, cases: Sequence[Case], *, callers: int, done: Callable[[CaseRun], None]) -> list[CaseRun]:
         """Replay all cases, `callers` of them at a time. `done` is told of each when it is over."""
-        waiting = iter(cases)
-        runs: list[CaseRun] = []
+        runs = [CaseRun(number, case) for number, case in enumerate(cases)]
+        waiting = iter(runs)
 
         async def caller() -> None:
-            for case in waiting:
-                run = CaseRun(case)
+            for run in waiting:
                 await self._replay_case(run)
-                runs.append(run)
                 done(run)
 
         async with asyncio.TaskGroup() as group:
@@ -104,7 +104,7 @@ class Replayer:
             key=self._key(run, "submission"),
         )
         if not answer.ok or not (answer.body["instances"] or answer.body["pending"]):
-            run.faults.append(f"its submission started no workflow: {answer.sentence} {answer.body}")
+            run.faults.append(f"its submission started no workflow: {answer.sentence}")
             return
         run.instance = [*answer.body["instances"], *answer.body["pending"]][0]
         if answer.body["pending"]:
@@ -153,7 +153,7 @@ class Replayer:
             await asyncio.sleep(0.1)
 
     def _key(self, run: CaseRun, part: object) -> str:
-        return f"replay/{self._run}/{run.case.id}/{part}"
+        return f"replay/{self._run}/{run.number}/{part}"
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
 
