@@ -1,0 +1,82 @@
+"""Submissions with the engine itself behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pliers_workflow.runtime.engine import Engine, open_engine
+from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.rows import BindingInput, DefinitionRow
+from pliers_workflow.settings import Settings
+
+from .conftest import document
+
+
+@pytest.fixture
+async def engine(database: str) -> AsyncIterator[Engine]:
+    """An engine without its services, so that nothing happens by itself."""
+    engine = await open_engine(Settings.model_validate({"database": {"url": database}}))
+    await engine.start(services=False)
+    yield engine
+    await engine.close()
+
+
+async def administrator(engine: Engine) -> Principal:
+    """The one whom the first start makes."""
+    secret = await engine.tokens.bootstrap()
+    assert secret is not None
+    principal = await engine.tokens.authenticate(secret)
+    assert principal is not None
+    return principal
+
+
+async def test_a_repeated_start_finds_the_first(engine: Engine) -> None:
+    """What the services promise of ids holds in the engine: a start repeated after a crash is no second instance."""
+    admin = await administrator(engine)
+    draft = await engine.catalog.create(admin, document())
+    assert isinstance(draft, DefinitionRow)
+    await engine.catalog.publish(admin, draft.id)
+    await engine.submissions.put_binding(admin, BindingInput(form_id="f", workflow="leave"))
+    answer = await engine.submissions.create(admin, "f", {"days": 3})
+    assert (len(answer.instances), answer.failed, answer.pending) == (1, (), ())
+    await engine.submissions.close()
+    job = await engine.pool.fetchrow(
+        "SELECT workflow_instance_id::text AS id FROM workflow_execution_history WHERE tenant_id = 'default'"
+    )
+    assert job is not None
+    assert job["id"] == answer.instances[0]
+
+    # The crash: the job of a start that was made comes back.
+    put_back = engine.submissions._drop
+    engine.submissions._done.clear()
+
+    async def lost() -> None:
+        engine.submissions._done.clear()
+        engine.submissions._dropping = None
+
+    engine.submissions._drop = lost  # type: ignore[method-assign]
+    second = await engine.submissions.create(admin, "f", {"days": 4})
+    await asyncio.sleep(0)
+    engine.submissions._drop = put_back  # type: ignore[method-assign]
+    await engine.pool.execute("UPDATE workflow_jobs SET due_at = now() - interval '1 s' WHERE kind = 'start'")
+    assert await engine.submissions.run_pending_starts() == 1
+    await engine.submissions.close()
+    rows = await engine.pool.fetch(
+        "SELECT id::text AS id, submission_id::text AS submission FROM workflow_instances ORDER BY id"
+    )
+    assert [row["id"] for row in rows] == [*answer.instances, *second.instances]
+    assert await engine.pool.fetchval("SELECT count(*) FROM workflow_jobs WHERE kind = 'start'") == 0
+
+
+async def test_archive_waits_for_the_instances_of_the_engine(engine: Engine) -> None:
+    """A live instance keeps its version."""
+    admin = await administrator(engine)
+    draft = await engine.catalog.create(admin, document())
+    assert isinstance(draft, DefinitionRow)
+    await engine.catalog.publish(admin, draft.id)
+    await engine.start_instance(admin, await engine.catalog.to_start("default", "leave"), data={})
+    with pytest.raises(Exception, match="still alive"):
+        await engine.catalog.archive(admin, "leave")
