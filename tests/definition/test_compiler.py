@@ -206,6 +206,7 @@ def test_roots_title_and_hash() -> None:
     assert made.roots == {"data", "context", "requester"}
     assert made.title == ("Expense of ", ("requester", "username"), ": ", ("data", "amount"))
     assert made.content_hash == content_hash(load("expense_report"))
+    assert chart("all_features").metadata == load("all_features")["metadata"]
     assert made.weight > len(made.states) + len(made.transitions)
 
 

@@ -84,6 +84,7 @@ class _Compiler:
             check_data=compile_schema(self.definition.data_schema),
             handles_errors=any(matches(word, "error.execution") for one in transitions for word in one.triggers),
             roots=frozenset(self._roots | {piece[0] for piece in title if isinstance(piece, tuple)}),
+            metadata=self.definition.metadata,
             weight=len(states) + len(transitions) + len(self._expressions),
             content_hash=content_hash(self.definition.model_dump(by_alias=True, exclude_unset=True)),
             title=title,
