@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -127,6 +129,14 @@ async def test_hostile(sandbox: ScriptSandbox, source: str, says: str) -> None:
     assert len(answer.error) < 500
     assert time.monotonic() - started < 10
     assert await sandbox.run(request("1 + 1")) == ScriptAnswer(value=2)
+
+
+async def test_reference_page(sandbox: ScriptSandbox) -> None:
+    """The script on the reference page runs as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "expressions.md").read_text("utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    data = {"lines": [{"price": Decimal("120.50")}, {"price": 89}]}
+    assert await sandbox.run(request(source, data=data, user={"roles": ["manager"]})) == ScriptAnswer(value=True)
 
 
 async def test_fresh_context(sandbox: ScriptSandbox) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import cache
 from importlib import resources
 from typing import Any, Final, NoReturn
 
@@ -71,7 +72,7 @@ def parse(source: str) -> Node:
     if not source.strip():
         raise ExpressionSyntaxError("the expression is empty")
     try:
-        tree = _BUILDER.transform(_PARSER.parse(source))
+        tree = _BUILDER.transform(_parser().parse(source))
     except UnexpectedInput as error:
         raise _explained(error, source) from None
     except VisitError as error:
@@ -354,10 +355,15 @@ def _unquote_bytes(text: str, position: int) -> bytes:
     return b"".join(parts)
 
 
-_PARSER: Final = Lark(
-    resources.files(__package__).joinpath("cel.lark").read_text("utf-8"),
-    parser="lalr",
-    propagate_positions=True,
-    maybe_placeholders=True,
-)
+@cache
+def _parser() -> Lark:
+    """Made with the first expression: its tables take a tenth of a second that `pliers --help` should not."""
+    return Lark(
+        resources.files(__package__).joinpath("cel.lark").read_text("utf-8"),
+        parser="lalr",
+        propagate_positions=True,
+        maybe_placeholders=True,
+    )
+
+
 _BUILDER: Final = Builder()
