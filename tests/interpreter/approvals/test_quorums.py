@@ -223,6 +223,18 @@ def test_overlapping_roles_are_shared_out() -> None:
     assert (it.approve("bob"), it.state) == (None, "granted")
 
 
+def test_items_that_nobody_can_decide_are_withdrawn() -> None:
+    """The only member of a committee has spoken through another one: the item is not left open for nobody."""
+    it = office(
+        People(groups={"board": ["ada", "bob"], "legal": ["ada"]}),
+        stage("two", group("board"), group("legal"), parallel=True, minimumApprovals=2),
+    )
+    assert it.approve("ada", item="item/1") is None
+    assert it.asked == ["group:board"]
+    assert it.settled["item/2"].action == "withdraw"
+    assert (it.approve("bob"), it.state) == (None, "granted")
+
+
 def test_one_person_cannot_be_two_committees() -> None:
     """Two committees with the same single member need two people: there is nobody to ask for the second."""
     it = office(

@@ -381,3 +381,13 @@ def test_leaving_a_stuck_state_resolves_its_incident() -> None:
     """What was wrong with a stage does not matter once the chart has moved on."""
     it = office(people(), stage("one", user("ghost")))
     assert (it.fire("recall"), it.incidents) == (None, [])
+
+
+def test_a_timeout_does_not_ask_the_same_role_again() -> None:
+    """A fallback that has been asked in the stage already is no help: the next one is."""
+    it = office(
+        people(),
+        stage("one", role("managers", role("managers"), user("cid")), timeoutMinutes=10, onTimeout="fallback"),
+    )
+    it.wait(11)
+    assert it.asked == ["cid"]
