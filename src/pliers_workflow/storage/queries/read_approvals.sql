@@ -16,8 +16,8 @@ ORDER BY a.created_at, length(a.item), a.item;
 
 -- name: inbox
 -- What a person ($6) is asked to decide, waiting longest first, after the item ($7, $8). Per way of being asked the first
--- few are taken off an index, then merged. A stage that asks a person twice (by name and by role) is shown once, and not
--- at all when they have voted in it already. $10: of one workflow only. $11: data fields wanted.
+-- few are taken off an index, then merged. A stage that asks a person twice (by name and by role) is shown once (by
+-- name, where it is), and not at all when they have voted in it already. $9: of one workflow only. $10: data fields wanted.
 -- Served by idx_workflow_approvals_approver, workflow_approvals_pkey, workflow_instances_pkey.
 WITH who AS MATERIALIZED (
     SELECT 'user' AS type, $6::uuid::text AS key
@@ -29,7 +29,7 @@ SELECT {columns},
     i.workflow_version::text AS version, d.title AS definition_title, i.title, i.current_state, i.status::text AS status,
     i.revision, i.created_at AS started_at, i.requester_id::text AS requester, r.username AS requester_username,
     r.name AS requester_name,
-    (SELECT jsonb_object_agg(f, i.instance_data -> f) FROM unnest($11::text[]) f WHERE i.instance_data ? f) AS data
+    (SELECT jsonb_object_agg(f, i.instance_data -> f) FROM unnest($10::text[]) f WHERE i.instance_data ? f) AS data
 FROM (
     SELECT first.* FROM who w
     CROSS JOIN LATERAL (
@@ -38,20 +38,21 @@ FROM (
         WHERE a.tenant_id = $1 AND a.approver_type = w.type AND a.approver_key = w.key AND a.action IS NULL
             AND (a.created_at, a.id) > ($7::timestamptz, $8::uuid)
             AND (a.claimed_by IS NULL OR a.claimed_by = $6::uuid)
-            AND ($10::text IS NULL OR i.workflow_name = $10::text)
+            AND ($9::text IS NULL OR i.workflow_name = $9::text)
             AND NOT EXISTS (
                 SELECT FROM workflow_approvals o
                 WHERE o.tenant_id = $1 AND o.workflow_instance_id = a.workflow_instance_id AND o.step_id = a.step_id
                     AND o.visit = a.visit AND o.round = a.round
                     AND ((o.decided_by = $6::uuid AND o.action IN ('approve', 'reject'))
-                        OR (o.action IS NULL AND (o.created_at, o.id) < (a.created_at, a.id)
+                        OR (o.action IS NULL
+                            AND (o.approver_type <> 'user', o.created_at, o.id) < (a.approver_type <> 'user', a.created_at, a.id)
                             AND (o.approver_type, o.approver_key) IN (SELECT w2.type, w2.key FROM who w2))))
             AND {visible_to}
         ORDER BY a.created_at, a.id
-        LIMIT $9
+        LIMIT {rows}
     ) first
     ORDER BY first.created_at, first.id
-    LIMIT $9
+    LIMIT {rows}
 ) a
 JOIN workflow_instances i ON i.tenant_id = $1 AND i.id = a.workflow_instance_id
 JOIN workflow_definitions d ON d.tenant_id = $1 AND d.id = i.workflow_definition_id

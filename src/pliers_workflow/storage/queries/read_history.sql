@@ -1,6 +1,6 @@
 -- Reading the history of one instance. Parameters $1 to $5 are the viewer; `{visible_to}` comes from visibility.sql.
 
--- name: rows
+-- name: page
 -- After a seq, in order; no row at all when the instance may not be seen. Served by the history's primary key.
 SELECT h.id::text AS id, h.seq, h.command_id, h.action_type::text AS action_type, h.from_state, h.to_state, h.step_id,
        h.result::text AS result, h.error_message, h.execution_data, h.executed_at, h.executed_by::text AS executed_by,

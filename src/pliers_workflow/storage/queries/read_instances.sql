@@ -19,12 +19,15 @@ SELECT true FROM workflow_instances i
 WHERE i.tenant_id = $1 AND i.id = $6::uuid AND {visible_to};
 
 -- name: list_all
--- The newest first. `{filters}` is the place of the filters below that are wanted.
+-- The newest first, for a viewer who sees all ($2, the same as $5 elsewhere: nothing is listed without it).
+--
+-- `{rows}` is a number: as a parameter it would hide from the planner that few rows are wanted, and every call would be
+-- planned anew, which costs more than the rest. `{filters}` is the place of the filters below that are wanted.
 -- Served by workflow_instances_pkey, or by the index of a filter.
 SELECT {columns} FROM workflow_instances i
-WHERE i.tenant_id = $1 AND {visible_to} AND i.id < $6::uuid {filters}
+WHERE i.tenant_id = $1 AND $2::boolean AND i.id < $3::uuid {filters}
 ORDER BY i.id DESC
-LIMIT $7;
+LIMIT {rows};
 
 -- name: list_visible
 -- The same for somebody who sees only some: each way of being concerned gives its newest, and of these the newest are
@@ -34,17 +37,17 @@ LIMIT $7;
 WITH concerned AS (
     (SELECT i.id FROM workflow_instances i
      WHERE i.tenant_id = $1 AND i.requester_id = $2::uuid AND i.id < $6::uuid {filters}
-     ORDER BY i.id DESC LIMIT $7)
+     ORDER BY i.id DESC LIMIT {rows})
     UNION
     (SELECT i.id FROM workflow_instances i
      WHERE i.tenant_id = $1 AND i.created_by = $2::uuid AND i.created_by IS DISTINCT FROM i.requester_id
          AND i.id < $6::uuid {filters}
-     ORDER BY i.id DESC LIMIT $7)
+     ORDER BY i.id DESC LIMIT {rows})
     UNION
     (SELECT DISTINCT i.id FROM workflow_approvals a
      JOIN workflow_instances i ON i.tenant_id = a.tenant_id AND i.id = a.workflow_instance_id
      WHERE a.tenant_id = $1 AND a.decided_by = $2::uuid AND a.workflow_instance_id < $6::uuid {filters}
-     ORDER BY i.id DESC LIMIT $7)
+     ORDER BY i.id DESC LIMIT {rows})
     UNION
     (SELECT asked.id
      FROM (
@@ -57,7 +60,7 @@ WITH concerned AS (
          JOIN workflow_instances i ON i.tenant_id = a.tenant_id AND i.id = a.workflow_instance_id
          WHERE a.tenant_id = $1 AND a.approver_type = who.type AND a.approver_key = who.key
              AND a.workflow_instance_id < $6::uuid {filters}
-         ORDER BY i.id DESC LIMIT $7
+         ORDER BY i.id DESC LIMIT {rows}
      ) asked)
     UNION
     (SELECT shown.id
@@ -65,7 +68,7 @@ WITH concerned AS (
      CROSS JOIN LATERAL (
          SELECT i.id FROM workflow_instances i
          WHERE i.tenant_id = $1 AND i.workflow_definition_id = d.id AND i.id < $6::uuid {filters}
-         ORDER BY i.id DESC LIMIT $7
+         ORDER BY i.id DESC LIMIT {rows}
      ) shown
      WHERE d.tenant_id = $1 AND d.viewers <> '[]'::jsonb
          AND d.viewers ?| (
@@ -76,7 +79,7 @@ WITH concerned AS (
 )
 SELECT {columns} FROM workflow_instances i
 WHERE i.tenant_id = $1 AND $5::boolean IS NOT NULL
-    AND i.id IN (SELECT c.id FROM concerned c ORDER BY c.id DESC LIMIT $7)
+    AND i.id IN (SELECT c.id FROM concerned c ORDER BY c.id DESC LIMIT {rows})
 ORDER BY i.id DESC;
 
 -- The filters; `$value` becomes a parameter. None of them is a statement: they are put into the two lists above.

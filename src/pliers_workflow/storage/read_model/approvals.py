@@ -12,11 +12,11 @@ from .. import queries
 from ..identity import is_uuid
 from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
 from .instances import is_visible
-from .viewer import VISIBLE_TO, Reader, Viewer
+from .viewer import ROWS, VISIBLE_TO, Reader, Viewer, with_rows
 
 __all__ = ["InboxItem", "WorkItemView", "inbox", "pending_approvals"]
 
-_sql: Final = queries.load("read_approvals", visible_to=VISIBLE_TO)
+_sql: Final = queries.load("read_approvals", visible_to=VISIBLE_TO, rows=ROWS)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LOWEST: Final = "00000000-0000-0000-0000-000000000000"
@@ -121,12 +121,11 @@ async def inbox(
     if viewer.user_id == user_id:
         viewer = structs.replace(viewer, sees_all=True)
     rows = await reader.fetch(
-        _sql.inbox,
+        with_rows(_sql.inbox, limit),
         *viewer.parameters,
         user_id,
         waiting_since,
         after,
-        limit + 1,
         definition,
         list(fields),
     )

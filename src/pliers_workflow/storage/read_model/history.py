@@ -94,7 +94,7 @@ async def history(
         (after_seq,) = decode_cursor(cursor, int)
     limit = max(1, min(limit, LIMIT_MAX))
     after_seq = min(max(after_seq, 0), 2**31 - 1)
-    rows = await reader.fetch(_sql.rows, *viewer.parameters, instance_id, after_seq, limit + 1)
+    rows = await reader.fetch(_sql.page, *viewer.parameters, instance_id, after_seq, limit + 1)
     if not rows and not await is_visible(reader, viewer, instance_id):
         return None
     return make_page(rows, limit, lambda row: HistoryEntry(**dict(row)), lambda row: (row["seq"],))
@@ -108,7 +108,7 @@ async def timeline(reader: Reader, viewer: Viewer, instance_id: str) -> Timeline
     """
     if not is_uuid(instance_id):
         return None
-    rows = await reader.fetch(_sql.rows, *viewer.parameters, instance_id, 0, TIMELINE_ROWS_MAX)
+    rows = await reader.fetch(_sql.page, *viewer.parameters, instance_id, 0, TIMELINE_ROWS_MAX)
     if not rows:
         return None
     definition = await reader.fetchrow(_sql.definition_of, viewer.tenant_id, instance_id)

@@ -14,13 +14,13 @@ from pliers_workflow.interpreter.instance import Instance, Machine, Status
 from .. import queries
 from ..identity import is_uuid
 from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
-from .viewer import VISIBLE_TO, Reader, Viewer
+from .viewer import ROWS, VISIBLE_TO, Reader, Viewer, with_rows
 
 __all__ = ["InstanceView", "get_instance", "is_visible", "list_instances"]
 
 #: the place of a list's filters in its statement
 _FILTERS: Final = "<filters>"
-_sql: Final = queries.load("read_instances", visible_to=VISIBLE_TO, filters=_FILTERS)
+_sql: Final = queries.load("read_instances", visible_to=VISIBLE_TO, filters=_FILTERS, rows=ROWS)
 _decode_machine: Final = msgspec.json.Decoder(Machine, float_hook=Decimal).decode
 #: above every id
 _TOP: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -86,25 +86,27 @@ async def list_instances(
     wanted = {name: value for name, value in filters.items() if value is not None}
     if any(not is_uuid(wanted[name]) for name in _UUIDS & wanted.keys()):
         return Page(())
-    statement, parameters = _list_statement(viewer, wanted, _statuses(status))
-    rows = await reader.fetch(statement, *viewer.parameters, _after(cursor), limit + 1, *parameters)
+    concerned = (viewer.tenant_id, viewer.sees_all) if viewer.sees_all else viewer.parameters
+    parameters = [*concerned, _after(cursor)]
+    statement = _list_statement(viewer, wanted, _statuses(status), parameters)
+    rows = await reader.fetch(with_rows(statement, limit), *parameters)
     return make_page(rows, limit, _view, lambda row: (row["id"],))
 
 
 _UUIDS: Final = frozenset({"definition_id", "assigned_to", "requester", "submission_id"})
 
 
-def _list_statement(viewer: Viewer, wanted: Mapping[str, Any], statuses: Sequence[str]) -> tuple[str, list[Any]]:
+def _list_statement(viewer: Viewer, wanted: Mapping[str, Any], statuses: Sequence[str], parameters: list[Any]) -> str:
+    """Put the filters that are wanted into the viewer's statement, and their values behind its parameters."""
     conditions: list[str] = []
-    parameters: list[Any] = []
     for name, value in wanted.items():
         parameters.append(value)
-        conditions.append(getattr(_sql, f"filter_{name}").replace("$value", f"${7 + len(parameters)}"))
+        conditions.append(getattr(_sql, f"filter_{name}").replace("$value", f"${len(parameters)}"))
     if statuses:
         # Written out, so that the partial indexes on live instances serve it; each is one of eight known words.
         conditions.append(f"i.status IN ({', '.join(repr(status) for status in statuses)})")
-    base = _sql.list_all if viewer.sees_all else _sql.list_visible
-    return base.replace(_FILTERS, "".join(f" AND {condition}" for condition in conditions)), parameters
+    base: str = _sql.list_all if viewer.sees_all else _sql.list_visible
+    return base.replace(_FILTERS, "".join(f" AND {condition}" for condition in conditions))
 
 
 def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -12,10 +13,15 @@ from ..database import AnyConnection
 if TYPE_CHECKING:
     from asyncpg.pool import Pool
 
-__all__ = ["VISIBLE_TO", "Reader", "Viewer"]
+__all__ = ["ROWS", "VISIBLE_TO", "Reader", "Viewer", "with_rows"]
 
 #: The predicate, for `queries.load(…, visible_to=VISIBLE_TO)`.
 VISIBLE_TO: Final[str] = queries.load("visibility").visible_to
+
+#: The place of the number of rows in a list's statement.
+ROWS: Final = "<rows>"
+#: Page sizes come in these steps, one more row each, so that few different statements are prepared.
+_STEPS: Final = (10, 25, 50, 100, 200, 500)
 
 #: Reads are single statements, so a pool serves as well as a connection.
 Reader: TypeAlias = "Pool[Any] | AnyConnection"
@@ -35,3 +41,14 @@ class Viewer(Struct, frozen=True):
     def parameters(self) -> tuple[Any, ...]:
         """The first five parameters of every reading statement."""
         return self.tenant_id, self.user_id, self.roles, self.groups, self.sees_all
+
+
+@lru_cache(1000)
+def with_rows(statement: str, limit: int) -> str:
+    """
+    Put the number of rows that a page of `limit` needs into a list's statement: one more at least, to see if any follow.
+
+    >>> with_rows("LIMIT <rows>", 20)
+    'LIMIT 26'
+    """
+    return statement.replace(ROWS, str(1 + next(step for step in _STEPS if step >= limit)))
