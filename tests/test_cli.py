@@ -185,7 +185,10 @@ def test_a_trigger_of_the_chart_wins_over_a_decision(tmp_path: Path) -> None:
     file = tmp_path / "own_approve.json"
     file.write_text(json.dumps(document, default=float))
     lines = simulate(
-        [{"trigger": "submit", "user": "ada"}, {"trigger": "approve", "user": "ada"}], "--data", START, definition=str(file)
+        [{"trigger": "submit", "user": "ada"}, {"trigger": "approve", "user": "ada"}],
+        "--data",
+        START,
+        definition=str(file),
     )
     assert lines[-1]["configuration"] == ["paid"]
 

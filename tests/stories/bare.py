@@ -39,7 +39,12 @@ class Bare:
         members["group"].setdefault("legal", [])
         users = {
             each.username: User(
-                each.username, each.username, name=each.username, manager=each.manager, roles=each.roles, groups=each.groups
+                each.username,
+                each.username,
+                name=each.username,
+                manager=each.manager,
+                roles=each.roles,
+                groups=each.groups,
             )
             for each in people
         }

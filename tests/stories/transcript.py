@@ -112,7 +112,14 @@ def _line(number: int, row: str) -> Line:
         else:
             comment = word
     return Line(
-        number, row, _instant(at), who, verb, comment, fields, tuple(each.strip() for each in promises.split(",") if each.strip())
+        number,
+        row,
+        _instant(at),
+        who,
+        verb,
+        comment,
+        fields,
+        tuple(each.strip() for each in promises.split(",") if each.strip()),
     )
 
 
