@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import msgspec
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from pliers_workflow import __version__
 
 from .dispatcher import Dispatcher, accepts_gzip, compressed
 from .openapi import openapi_document
+from .problems import ApiError, problem_body
 from .reference_page import reference_page
 from .rest import access, approvals, definitions, directory, history, instances, service, submissions
 
@@ -39,9 +43,33 @@ ROUTES: Final = (
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def api_application(engine: Engine, *, lifespan: Lifespan | None = None) -> FastAPI:
+class Application(FastAPI):
+    """
+    FastAPI for everything but the REST API, which is handed to its dispatcher before any middleware.
+
+    Middleware that is to see REST calls too has to be put around the application, not into it.
+    """
+
+    dispatcher: Dispatcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and _below(scope.get("root_path", ""), scope["path"]):
+            await self.dispatcher(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _below(root: str, path: str) -> bool:
+    return path.startswith(_PREFIX) or (root != "" and path.startswith(root + _PREFIX))
+
+
+_PREFIX: Final = f"{BASE}/"
+
+
+def api_application(engine: Engine, *, lifespan: Lifespan | None = None) -> Application:
     """The application on an engine; `lifespan` opens and closes what is around it."""
-    app = FastAPI(
+    app = Application(
         title="Pliers Workflow Engine",
         version=__version__,
         docs_url=None,
@@ -49,12 +77,22 @@ def api_application(engine: Engine, *, lifespan: Lifespan | None = None) -> Fast
         openapi_url=None,
         lifespan=lifespan or _nothing,
     )
-    app.mount(BASE, Dispatcher(engine, ROUTES, body_size_max=engine.settings.server.body_size_max))
+    app.dispatcher = Dispatcher(engine, ROUTES, base=BASE, body_size_max=engine.settings.server.body_size_max)
     app.openapi = _document  # type: ignore[method-assign]  # FastAPI's own way to bring a document of one's own
     app.add_route("/openapi.json", _send_document, include_in_schema=False)
     app.add_route("/docs", _send_page, include_in_schema=False)
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_exception_handler(HTTPException, _send_problem)
     return app
+
+
+async def _send_problem(request: Request, error: Exception) -> Response:
+    """What lies outside the REST API and is not there, or does not take that method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    problem = ApiError("method_not_allowed" if status == 405 else "not_found", "There is nothing here; /docs lists what is.")
+    body = problem_body(problem, base=BASE, path=quote(request.url.path))
+    headers = {"Allow": "GET, HEAD"} if status == 405 else None
+    return Response(body, problem.kind.status, media_type="application/problem+json", headers=headers)
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
 """The dispatcher: finds the endpoint, lets the caller in, reads the request, answers.
 
-It is an ASGI application of its own, mounted at `/api/v1`, because a command is answered in a few hundred microseconds
-all told, and solving dependencies anew for each request would take a good part of them. What every answer has in common
-(security headers, problems, ETag, compression) is written here once.
+It is an ASGI application of its own, because a command is answered in a few hundred microseconds all told: solving
+dependencies anew for each request would take a good part of them, and the framework's stack of middleware alone takes as
+long as everything in here. What every answer has in common (security headers, problems, ETag, compression) is written
+here once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pliers_workflow.runtime.principal import Principal
 
 from .bodies import check_media_type, decode, invalid, read_body
 from .endpoint import Call, Endpoint, Reply, Routes, invalid_parameter
-from .problems import ApiError, FindingView, Kind, problem_body
+from .problems import ApiError, FindingView, problem_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,8 +79,10 @@ class _Node:
 class Dispatcher:
     """All endpoints as one ASGI application."""
 
-    def __init__(self, engine: Engine, routes: Iterable[Routes], *, body_size_max: int) -> None:
+    def __init__(self, engine: Engine, routes: Iterable[Routes], *, base: str, body_size_max: int) -> None:
         self.engine = engine
+        #: the address of all endpoints, without what a proxy puts before it
+        self.base = base
         self.body_size_max = body_size_max
         self._root = _Node()
         for endpoint in (endpoint for group in routes for endpoint in group.endpoints):
@@ -94,23 +97,20 @@ class Dispatcher:
             node.endpoints[endpoint.method] = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; no exception leaves this."""
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 4404})
-            return
-        base: str = scope.get("root_path", "")
+        """Answer one HTTP request below `base`; no exception leaves this."""
+        root: str = scope.get("root_path", "")
+        base = root + self.base
         path: str = scope["path"]
-        path = path[len(base) :] if path.startswith(base) else path
+        path = path[len(base if path.startswith(base) else self.base) :]
         method: str = scope["method"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        endpoint: Endpoint | None = None
         try:
             endpoint, values = self._find(method, path)
             reply = await self._answer(endpoint, values, method, path, base, scope, headers, receive)
         except Exception as error:
-            problem = await self._problem(error, method, path, base, scope)
-            body = problem_body(problem, base=base, path=quote(base + path))
+            problem = _problem(error, endpoint, method, path)
+            body = problem_body(problem, base=base, path=quote(base + path, errors="replace"))
             sent = [_PROBLEM, *_COMMON, *problem.headers]
             await _send(send, problem.kind.status, body, sent, headers, head=method == "HEAD")
             return
@@ -168,16 +168,17 @@ class Dispatcher:
         receive: Receive,
     ) -> Reply:
         principal = await self._authenticate(endpoint, headers.get(b"authorization"))
-        if endpoint.permissions and not principal.may(*endpoint.permissions):
-            await self.engine.audit.denied(principal, endpoint.operation_id, path[:200], (*endpoint.permissions, "admin"))
-            raise ApiError(
-                "permission_missing",
-                f"This needs a token with {' or '.join(endpoint.permissions)} or admin; ask an administrator for one.",
-                details={"anyOf": [*endpoint.permissions, "admin"]},
-            )
         for value, pattern in zip(values, endpoint.patterns, strict=True):
             if not pattern.fullmatch(value):
                 raise ApiError("not_found")
+        if endpoint.permissions and not principal.may(*endpoint.permissions):
+            needed = (*endpoint.permissions, "admin") if "admin" not in endpoint.permissions else endpoint.permissions
+            await self.engine.audit.denied(principal, endpoint.operation_id, f"path:{path}", needed)
+            raise ApiError(
+                "permission_missing",
+                f"This needs a token with {' or '.join(needed)}; ask an administrator for one.",
+                details={"anyOf": list(needed)},
+            )
         arguments: dict[str, Any] = dict(zip(endpoint.path_names, values, strict=True))
 
         query_string: bytes = scope["query_string"]
@@ -237,32 +238,33 @@ class Dispatcher:
         assert endpoint.body_decoder is not None
         return decode(raw, endpoint.body_decoder)
 
-    async def _problem(self, error: Exception, method: str, path: str, base: str, scope: Scope) -> ApiError:
-        """What went wrong as a problem; what nobody foresaw gets an incident id, under which it stands in the log."""
-        if isinstance(error, ApiError):
-            return error
-        if isinstance(error, RequestError):
-            return _of_service(error)
-        if isinstance(error, Overloaded):
-            seconds = max(1, round(error.retry_after + 0.5))
-            return ApiError(
-                "overloaded",
-                f"Too many commands are waiting; repeat this one after {seconds} s.",
-                headers=[(b"retry-after", str(seconds).encode()), (b"connection", b"close")],
-            )
-        if isinstance(error, ShuttingDown):
-            return ApiError("shutting_down", headers=[(b"retry-after", b"1"), (b"connection", b"close")])
-        if isinstance(error, OutcomeUnknown):
-            return ApiError("outcome_unknown", details={"command": error.command_id}, headers=[(b"retry-after", b"2")])
-        incident = secrets.token_hex(8)
-        if isinstance(error, EngineError):
-            _log.error("engine error", incident=incident, method=method, path=path, error=str(error))
-            return ApiError("unavailable", str(error), details={"incident": incident}, headers=[(b"retry-after", b"2")])
-        if isinstance(error, _DATABASE_AWAY):
-            _log.error("database unavailable", incident=incident, method=method, path=path, error=repr(error))
-            return ApiError("unavailable", details={"incident": incident}, headers=[(b"retry-after", b"2")])
-        _log.error("unexpected error", incident=incident, method=method, path=path, exc_info=error)
-        return ApiError("internal_error", details={"incident": incident})
+
+def _problem(error: Exception, endpoint: Endpoint | None, method: str, path: str) -> ApiError:
+    """What went wrong as a problem; what nobody foresaw gets an incident id, under which it stands in the log."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestError):
+        return _of_service(error, endpoint)
+    if isinstance(error, Overloaded):
+        seconds = max(1, round(error.retry_after + 0.5))
+        return ApiError(
+            "overloaded",
+            f"Too many commands are waiting; repeat this one after {seconds} s.",
+            headers=[(b"retry-after", str(seconds).encode()), (b"connection", b"close")],
+        )
+    if isinstance(error, ShuttingDown):
+        return ApiError("shutting_down", headers=[(b"retry-after", b"1"), (b"connection", b"close")])
+    if isinstance(error, OutcomeUnknown):
+        return ApiError("outcome_unknown", details={"command": error.command_id}, headers=[(b"retry-after", b"2")])
+    incident = secrets.token_hex(8)
+    if isinstance(error, EngineError):
+        _log.error("engine error", incident=incident, method=method, path=path, error=str(error))
+        return ApiError("unavailable", str(error), details={"incident": incident}, headers=[(b"retry-after", b"2")])
+    if isinstance(error, _DATABASE_AWAY):
+        _log.error("database unavailable", incident=incident, method=method, path=path, error=repr(error))
+        return ApiError("unavailable", details={"incident": incident}, headers=[(b"retry-after", b"2")])
+    _log.error("unexpected error", incident=incident, method=method, path=path, exc_info=error)
+    return ApiError("internal_error", details={"incident": incident})
 
 
 _DATABASE_AWAY: Final = (
@@ -275,12 +277,14 @@ _DATABASE_AWAY: Final = (
 )
 
 
-def _of_service(error: RequestError) -> ApiError:
+def _of_service(error: RequestError, endpoint: Endpoint | None) -> ApiError:
+    """A service's refusal as a problem: the class says which, its own code goes into `details.reason`."""
+    wrong_input = "invalid_body" if endpoint is None or endpoint.mutates else "invalid_parameter"
     findings: tuple[FindingView, ...] = ()
-    headers: list[tuple[bytes, bytes]] = []
     match error:
         case NotFoundError():
-            code = "not_found"
+            # Where no id is in the address, what is missing was named in the body or the query.
+            code = "not_found" if endpoint is None or endpoint.path_names else wrong_input
         case ForbiddenError():
             code = "permission_missing"
         case PreconditionFailedError():
@@ -288,22 +292,13 @@ def _of_service(error: RequestError) -> ApiError:
         case KeyReusedError():
             code = "idempotency_key_reused"
         case InvalidError():
-            code = "invalid_body"
+            code = wrong_input
             findings = tuple(
                 FindingView(found.pointer, found.code, found.message, found.hint, found.severity) for found in error.findings
             )
-        case ConflictError():
-            code = "conflict"
         case _:
             code = "conflict"
-    own = SERVICE_KINDS.get(error.code)
-    if own is not None:
-        return ApiError(error.code, error.message, details=error.details, findings=findings, headers=headers, kind=own)
-    return ApiError(code, error.message, details={"reason": error.code, **error.details}, findings=findings, headers=headers)
-
-
-#: codes of services that have an entry of their own
-SERVICE_KINDS: Final[dict[str, Kind]] = {}
+    return ApiError(code, error.message, details={"reason": error.code, **error.details}, findings=findings)
 
 
 class _NoQuery(msgspec.Struct, forbid_unknown_fields=True):

@@ -57,7 +57,7 @@ async def list_tokens(call: Call, query: TokensQuery) -> Reply:
     "Make a token",
     answers=TokenMadeView,
     status=201,
-    problems=("permission_missing", "not_found", "conflict"),
+    problems=("permission_missing", "conflict"),
 )
 async def create_token(call: Call, body: TokenInput) -> Reply:
     """

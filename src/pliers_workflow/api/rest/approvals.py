@@ -117,7 +117,7 @@ async def list_approvals(call: Call, id: InstanceId, query: ApprovalsQuery) -> R
 )
 async def list_user_approvals(call: Call, userId: UserRef, query: InboxQuery) -> Reply:  # noqa: N803
     """
-    What a person is asked to decide, themselves or as one of a role or group, the newest first.
+    What a person is asked to decide, themselves or as one of a role or group; what waits longest comes first.
 
     Your own (`me`); that of others needs the operator, auditor or admin permission.
     """

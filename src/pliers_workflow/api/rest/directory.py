@@ -44,10 +44,10 @@ async def list_users(call: Call, query: UsersQuery) -> Reply:
 
 
 @routes.post(
-    "/users", "Create a user", answers=UserView, status=201, permissions=_ADMIN, problems=("conflict", "not_found")
+    "/users", "Create a user", answers=UserView, status=201, permissions=_ADMIN, problems=("conflict",)
 )
 async def create_user(call: Call, body: UserInputBody) -> Reply:
-    """Add a person. Roles and groups named that are not there yet are made."""
+    """Add a person. Roles and groups named must be there already."""
     user = UserInput(
         username=body.username,
         name=body.name,

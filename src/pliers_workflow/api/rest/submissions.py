@@ -98,7 +98,7 @@ async def list_bindings(call: Call, query: BindingsQuery) -> Reply:
     answers=BindingView,
     status=201,
     permissions=_AUTHOR,
-    problems=("not_found", "conflict"),
+    problems=("conflict",),
 )
 async def create_binding(call: Call, body: BindingBody) -> Reply:
     """Start a workflow whenever a form is submitted. Condition and mappings are checked at once."""

@@ -307,9 +307,18 @@ class InboxItemView(WorkItemView, frozen=True, kw_only=True):
     """A work item with what a list needs to know of its instance."""
 
     workflow_definition: DefinitionOfInstance
+    #: the title of the workflow
+    definition_title: str
+    #: the title of the instance
     title: str | None
     current_state: str
+    #: of the instance: a suspended one takes no decision
+    status: Status
+    #: of the instance, for If-Match
+    revision: int
     requester_id: str | None
+    requester_username: str | None
+    requester_name: str | None
 
 
 class ApprovalsQuery(Input, frozen=True, kw_only=True):
@@ -345,7 +354,10 @@ class HistoryEntryView(View, frozen=True, kw_only=True):
     executed_at: datetime
     #: null: the engine
     executed_by: str | None
+    #: the record as it was hashed: command, events, facts
     execution_data: Any
+    #: SHA-256 over the row before and this record, in hex
+    hash: str
 
 
 class TimelineEntryView(View, frozen=True, kw_only=True):
@@ -355,16 +367,23 @@ class TimelineEntryView(View, frozen=True, kw_only=True):
     seq: int
     #: the event's type, e.g. workflow.state.entered
     type: str
+    #: user id; null: the engine
     by: str | None
+    by_name: str | None
     state: str | None
+    #: a sentence
     summary: str
     details: Json
+    #: of an entered state: how long it was, or has been, active
+    duration_ms: int | None
 
 
 class TimelineView(View, frozen=True, kw_only=True):
     """An instance's life."""
 
     items: list[TimelineEntryView]
+    #: milliseconds in each state, over all visits
+    durations_ms: dict[str, int]
 
 
 # -- health, me --------------------------------------------------------------------------------------------------------
@@ -434,7 +453,7 @@ class UserInputBody(Input, frozen=True, kw_only=True):
     manager: Person | None = None
     attributes: Json = {}
     active: bool = True
-    #: keys; roles and groups that are not there yet are made
+    #: keys of roles and groups that exist
     roles: Keys = ()
     groups: Keys = ()
 

@@ -1,0 +1,245 @@
+"""Reading in the caller's name: every read passes the read model with who is asking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from pliers_workflow.interpreter.facts import User
+from pliers_workflow.storage import read_model
+from pliers_workflow.storage.read_model import Viewer
+
+from ..endpoint import invalid_parameter
+from .wire import (
+    ApproverView,
+    DefinitionOfInstance,
+    HistoryEntryView,
+    InboxItemView,
+    Page,
+    TimelineEntryView,
+    TimelineView,
+    WorkItemView,
+)
+
+if TYPE_CHECKING:
+    from pliers_workflow.definition.chart import Chart
+    from pliers_workflow.interpreter.instance import Instance
+    from pliers_workflow.runtime.engine import Engine
+    from pliers_workflow.storage.paging import Page as RowPage
+
+    from ..endpoint import Call
+    from .wire import InstancesQuery
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("pliers.api")
+
+
+class Reading:
+    """What the caller of a request may read."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._engine = call.engine
+        self._viewer: Viewer | None = None
+
+    async def viewer(self) -> Viewer:
+        """Who is asking. Operators and auditors see everything, so nobody needs to know their roles."""
+        if self._viewer is None:
+            principal = self._call.principal
+            if principal.may("operator", "auditor"):
+                self._viewer = Viewer(principal.tenant_id, principal.user_id, sees_all=True)
+            else:
+                key = f"user:{principal.user_id}"
+                facts = await self._engine.directory.load_facts(self._engine.readers, principal.tenant_id, [key])
+                user = facts.get(key)
+                roles, groups = (user.roles, user.groups) if isinstance(user, User) else ((), ())
+                self._viewer = Viewer(principal.tenant_id, principal.user_id, roles, groups)
+        return self._viewer
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        """The instance as it is now; None when there is none that the caller may see."""
+        return await read_model.get_instance(self._engine.readers, await self.viewer(), instance_id)
+
+    async def instances(self, ref: str, query: InstancesQuery) -> tuple[RowPage[read_model.InstanceView], dict[str, Chart]]:
+        """A page of instances of a workflow (or of one version of it), with the charts they run."""
+        from .instances import user_id
+        from .views import found
+
+        call, tenant_id = self._call, self._call.principal.tenant_id
+        row = found(await self._engine.catalog.get(tenant_id, ref), "workflow")
+        by_name = ref == row.name
+        viewer = await self.viewer()
+        page = await _paged(
+            read_model.list_instances(
+                self._engine.readers,
+                viewer,
+                definition_id=None if by_name else row.id,
+                definition_name=row.name if by_name else None,
+                version=query.version,
+                status=query.status,
+                state=query.state,
+                assigned_to=await user_id(call, query.assigned_to) if query.assigned_to else None,
+                requester=await user_id(call, query.requester) if query.requester else None,
+                submission_id=query.submission_id,
+                external_key=query.external_key,
+                created_after=query.created_after,
+                created_before=query.created_before,
+                limit=query.limit,
+                cursor=query.cursor,
+            )
+        )
+        definitions = {instance.definition_id for instance in page.items}
+        charts = {each: await self._engine.catalog.chart(tenant_id, each) for each in definitions}
+        return page, charts
+
+    async def approvals(self, instance_id: str, *, everything: bool) -> list[WorkItemView] | None:
+        """The instance's work items; None when the caller may not see it."""
+        rows = await read_model.pending_approvals(
+            self._engine.readers, await self.viewer(), instance_id, everything=everything
+        )
+        if rows is None:
+            return None
+        names = await self._usernames(rows)
+        return [WorkItemView(**_work_item(row, names)) for row in rows]
+
+    async def inbox(self, person: str, workflow: str | None, limit: int, cursor: str | None) -> Page[InboxItemView]:
+        """What a person is asked to decide."""
+        viewer = (
+            Viewer(self._call.principal.tenant_id, person)
+            if person == self._call.principal.user_id
+            else await self.viewer()
+        )
+        page = await _paged(
+            read_model.inbox(self._engine.readers, viewer, person, limit=limit, cursor=cursor, definition=workflow)
+        )
+        names = await self._usernames(page.items)
+        return Page(items=[_inbox_item(row, names) for row in page.items], next_cursor=page.next_cursor)
+
+    async def history(self, instance_id: str, limit: int, cursor: str | None) -> Page[HistoryEntryView] | None:
+        """The instance's history; None when the caller may not see it."""
+        page = await _paged(
+            read_model.history(self._engine.readers, await self.viewer(), instance_id, limit=limit, cursor=cursor)
+        )
+        if page is None:
+            return None
+        return Page(items=[_history_entry(row) for row in page.items], next_cursor=page.next_cursor)
+
+    async def timeline(self, instance_id: str) -> TimelineView | None:
+        """The instance's life; None when the caller may not see it."""
+        told = await read_model.timeline(self._engine.readers, await self.viewer(), instance_id)
+        if told is None:
+            return None
+        items = [
+            TimelineEntryView(
+                at=entry.at,
+                seq=entry.seq,
+                type=entry.type,
+                by=entry.by,
+                by_name=entry.by_name,
+                state=entry.state,
+                summary=entry.summary,
+                details=entry.details,
+                duration_ms=entry.duration_ms,
+            )
+            for entry in told.items
+        ]
+        return TimelineView(items=items, durations_ms=told.durations_ms)
+
+    async def _usernames(self, rows: Any) -> dict[str, str]:
+        """Usernames of the persons asked, by id."""
+        keys = {f"user:{row.approver_key}" for row in rows if row.approver_type == "user"}
+        if not keys:
+            return {}
+        facts = await self._engine.directory.load_facts(self._engine.readers, self._call.principal.tenant_id, keys)
+        return {user.id: user.username for user in facts.values() if isinstance(user, User)}
+
+
+def viewer_of(call: Call) -> Reading:
+    """Reading in the name of this call's principal."""
+    return Reading(call)
+
+
+async def _paged(reading: Awaitable[T]) -> T:
+    try:
+        return await reading
+    except read_model.BadCursor as error:
+        raise invalid_parameter("cursor", "is none of ours", "begin the list anew, without a cursor") from error
+
+
+def _work_item(row: read_model.WorkItemView, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "workflow_instance_id": row.instance_id,
+        "item": row.item,
+        "chain_id": row.chain,
+        "step_id": row.stage,
+        "round": row.round,
+        "approver": ApproverView(
+            type=row.approver_type, identifier=row.approver_key, username=names.get(row.approver_key)
+        ),
+        "principal_id": row.principal,
+        "action": row.action,
+        "comments": row.comments,
+        "decision_data": row.decision_data,
+        "decided_by": row.decided_by,
+        "decided_at": row.decided_at,
+        "timeout_at": row.timeout_at,
+        "delegated_to": row.delegated_to,
+        "delegated_at": row.delegated_at,
+        "created_at": row.created_at,
+    }
+
+
+def _inbox_item(row: read_model.InboxItem, names: dict[str, str]) -> InboxItemView:
+    return InboxItemView(
+        **_work_item(row, names),
+        workflow_definition=DefinitionOfInstance(id=row.definition_id, name=row.definition_name, version=row.version),
+        definition_title=row.definition_title,
+        title=row.title,
+        current_state=row.current_state,
+        status=row.status,
+        revision=row.revision,
+        requester_id=row.requester,
+        requester_username=row.requester_username,
+        requester_name=row.requester_name,
+    )
+
+
+def _history_entry(row: read_model.HistoryEntry) -> HistoryEntryView:
+    return HistoryEntryView(
+        seq=row.seq,
+        id=row.id,
+        action_type=row.action_type,
+        from_state=row.from_state,
+        to_state=row.to_state,
+        step_id=row.step_id,
+        result=row.result,
+        error_message=row.error_message,
+        executed_at=row.executed_at,
+        executed_by=row.executed_by,
+        execution_data=row.execution_data,
+        hash=row.hash,
+    )
+
+
+async def health_of(engine: Engine, *, detailed: bool) -> tuple[bool, dict[str, Any] | None]:
+    """Whether this node can work, and for those who may know it, how it is doing."""
+    try:
+        async with asyncio.timeout(5):
+            if not detailed:
+                await engine.readers.fetchval("SELECT 1")
+                return True, None
+            details = await read_model.health(engine.readers)
+    except Exception as error:  # whatever it is, a node that cannot ask its database is down
+        _log.warning("health check failed", error=repr(error))
+        return False, None
+    return True, {"node": engine.node, "retryAfter": engine.overloaded(), **_camel(details)}
+
+
+def _camel(details: dict[str, Any]) -> dict[str, Any]:
+    words = {name: name.split("_") for name in details}
+    return {first + "".join(map(str.capitalize, rest)): details[name] for name, (first, *rest) in words.items()}

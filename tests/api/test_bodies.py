@@ -1,0 +1,208 @@
+"""Bodies: exact numbers in the form the database gives back, and a refusal with the place for what it could not hold."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.json import encode
+
+from pliers_workflow.api.bodies import DEPTH_MAX, DIGITS_MAX, check_media_type, decode, decoder, read_body
+from pliers_workflow.api.problems import ApiError
+
+
+class Body(Struct, forbid_unknown_fields=True, rename="camel"):
+    first_name: str = ""
+    data: dict[str, Any] = {}
+
+
+INTO = decoder(Body)
+
+
+def refusal(body: bytes) -> ApiError:
+    """How a body is refused."""
+    with pytest.raises(ApiError) as caught:
+        decode(body, INTO)
+    return caught.value
+
+
+def test_numbers_are_exact_and_in_the_form_the_database_gives_back() -> None:
+    """Integers stay int, others become Decimal; an exponent is worked out and a negative zero loses its sign."""
+    body = b'{"data": {"a": 1, "b": 1.50, "c": 1e3, "d": 12.5e1, "e": -0.0, "f": 123456789012345678901234567890, "g": 0e9}}'
+    data = decode(body, INTO).data
+    assert data == {
+        "a": 1, "b": Decimal("1.50"), "c": 1000, "d": 125, "e": 0, "f": 123456789012345678901234567890, "g": 0,
+    }  # fmt: skip
+    assert str(data["b"]) == "1.50"
+    assert str(data["e"]) == "0.0"
+    assert {type(data[name]) for name in "acdfg"} == {int}
+
+
+@pytest.mark.parametrize(
+    ("number", "accepted"),
+    [
+        ("9" * DIGITS_MAX, True),
+        ("9" * (DIGITS_MAX + 1), False),
+        ("9" * 5000, False),
+        (f"1e{DIGITS_MAX - 1}", True),
+        (f"1e{DIGITS_MAX}", False),
+        (f"1e-{DIGITS_MAX}", True),
+        (f"1e-{DIGITS_MAX + 1}", False),
+        ("1e999999999999999999999", False),
+        ("0e-99999", False),
+        ("0." + "1" * 200_000, False),
+    ],
+)
+def test_a_number_beyond_range_is_refused(number: str, accepted: bool) -> None:
+    """A thousand digits before or after the point, and no more: nobody calculates with a billion."""
+    body = f'{{"data": {{"n": {number}}}}}'.encode()
+    if accepted:
+        assert decode(body, INTO).data["n"] == Decimal(number)
+    else:
+        assert refusal(body).code == "unstorable_value"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "place"),
+    [
+        (b'{"data": {"a": ["x", "\\u0000"]}}', "unstorable_value", "/data/a/1"),
+        (b'{"data": {"a": {"\\u0000": 1}}}', "unstorable_value", "/data/a"),
+        (b'{"data": {"a": "\\ud800"}}', "malformed_json", None),
+        (b'{"data": {"a": "\\udc00"}}', "malformed_json", None),
+        (b'{"data": {"a": "\xed\xa0\x80"}}', "malformed_json", None),
+        (b'{"data": {"a": "\xff"}}', "malformed_json", None),
+        (b'{"data": {"a": 1, "a": 2}}', "unstorable_value", ""),
+        (b'{"data": {"a:b": ":", "a\\u003ab": 2}}', "unstorable_value", ""),
+        (b'{"firstName": "x", "firstName": "y"}', "unstorable_value", ""),
+        (b'{"firstname": "x"}', "invalid_body", "/firstname"),
+        (b'{"firstName": 1}', "invalid_body", "/firstName"),
+        (b'{"firstName": null}', "invalid_body", "/firstName"),
+        (b"[]", "invalid_body", ""),
+        (b"{", "malformed_json", None),
+        (b'{"data": {}} x', "malformed_json", None),
+        (b'{"data": NaN}', "malformed_json", None),
+        (b"\xef\xbb\xbf{}", "malformed_json", None),
+        (b"   ", "malformed_json", None),
+    ],
+)
+def test_a_body_that_cannot_be_kept_is_refused_with_its_place(body: bytes, code: str, place: str | None) -> None:
+    """The first thing wrong is named with a JSON Pointer and a hint."""
+    error = refusal(body)
+    assert error.code == code
+    if place is not None:
+        assert error.findings[0].pointer == place
+    assert error.detail.endswith(".")
+
+
+def test_an_escaped_backslash_is_no_nul() -> None:
+    """`\\\\u0000` is a text of six characters, and may be kept."""
+    assert decode(b'{"data": {"a": "\\\\u0000"}}', INTO).data == {"a": "\\u0000"}
+
+
+def test_colons_in_texts_are_no_duplicates() -> None:
+    """Counting colons is only a shortcut: what it suspects is looked at exactly."""
+    body = b'{"data": {"a:b": "12:30", "c": ["::", {"d": ":"}], "e\\u003a": "x"}}'
+    assert decode(body, INTO).data == {"a:b": "12:30", "c": ["::", {"d": ":"}], "e:": "x"}
+
+
+def test_nesting_is_bounded() -> None:
+    """A hundred levels are read, one more is refused, a hundred thousand too."""
+    inside = DEPTH_MAX - 1
+    assert decode(b'{"data":' + b'{"a":' * inside + b"1" + b"}" * inside + b"}", INTO)
+    for levels in (DEPTH_MAX, 100_000):
+        error = refusal(b'{"data":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}")
+        assert error.code == "unstorable_value"
+        assert error.findings[0].code == "too_deep"
+
+
+def test_broken_json_names_line_and_column() -> None:
+    """People find the place in their editor."""
+    error = refusal(b'{\n  "data": {\n    "a": 1,\n  }\n}')
+    assert (error.details["line"], error.details["column"]) == (4, 3)
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
+    """A misspelled field is a typing error, so the right spelling is shown."""
+    assert "firstName, data" in refusal(b'{"firstNam": "x"}').detail
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def texts_of(value: object) -> list[str]:
+    """All texts and keys in a value."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in texts_of(item)]
+    if isinstance(value, dict):
+        return [text for key, item in value.items() for text in (key, *texts_of(item))]
+    return []
+
+
+@settings(max_examples=200)
+@given(VALUES)
+def test_what_may_be_kept_comes_through_unchanged(value: object) -> None:
+    """Nothing but NUL characters is refused in well-formed JSON of this size, and nothing is changed."""
+    body = encode({"data": {"value": value}})
+    if any("\0" in text for text in texts_of(value)):
+        assert refusal(body).code == "unstorable_value"
+    else:
+        assert decode(body, INTO).data == {"value": value}
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    """No sequence of bytes makes reading fail in any other way."""
+    try:
+        decode(body, INTO)
+    except ApiError as error:
+        assert error.code in ("malformed_json", "unstorable_value", "invalid_body")
+
+
+async def test_a_body_beyond_its_size_is_refused_before_and_while_reading() -> None:
+    """What announces its size is not read at all; what does not is read up to the limit."""
+    reads = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal reads
+        reads += 1
+        return {"type": "http.request", "body": b"x" * 40, "more_body": True}
+
+    with pytest.raises(ApiError, match="100 bytes"):
+        await read_body(b"101", receive, 100)
+    assert reads == 0
+    with pytest.raises(ApiError, match="100 bytes"):
+        await read_body(None, receive, 100)
+    assert reads == 3
+
+
+@pytest.mark.parametrize(
+    ("media_type", "accepted"),
+    [
+        (b"application/json", True),
+        (b"Application/JSON; charset=utf-8", True),
+        (b"application/merge-patch+json", True),
+        (b"text/plain", False),
+        (b"application/x-www-form-urlencoded", False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_only_json_is_read(media_type: bytes | None, accepted: bool) -> None:
+    """A form that a foreign page sends in a visitor's name is no JSON."""
+    if accepted:
+        check_media_type(media_type)
+    else:
+        with pytest.raises(ApiError) as caught:
+            check_media_type(media_type)
+        assert caught.value.kind.status == 415
