@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
-from pliers_workflow.interpreter.rejections import MESSAGES, Reason, Rejection
+from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
 from pliers_workflow.storage.canonical import encode
 from pliers_workflow.storage.database import open_pool
@@ -51,8 +51,8 @@ class Engine:
         self.node = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
         self.pool = pool
         self.readers = readers
-        self.audit = Audit(pool)
-        self.catalog = Catalog(pool, self.audit)
+        self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
+        self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
         self.directory = Directory(pool, self.audit)
         self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
         self.tenants = Tenants(pool, self.audit)
@@ -137,10 +137,10 @@ class Engine:
         """
         if requester is not None and requester != principal.user_id and not principal.may("operator"):
             return Rejection(
-                Reason.NOT_ALLOWED, MESSAGES[Reason.NOT_ALLOWED], {"allowed": ["requester", "permission:operator"]}
+                Reason.NOT_ALLOWED, Reason.NOT_ALLOWED.message, {"allowed": ["requester", "permission:operator"]}
             )
         if len(encode(data)) > DATA_SIZE_MAX:
-            return Rejection(Reason.DATA_TOO_LARGE, MESSAGES[Reason.DATA_TOO_LARGE])
+            return Rejection(Reason.DATA_TOO_LARGE, Reason.DATA_TOO_LARGE.message)
         instance_id = instance_id or identity.new_instance_id(datetime.now(UTC))
         order = StartInstance(
             instance_id=instance_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from pliers_workflow.interpreter.commands import FireTimer
+from pliers_workflow.interpreter.commands import FireTimer, Order
 from pliers_workflow.interpreter.effects import CancelTimer, Effect, OpenWorkItem, ScheduleTimer, SettleWorkItem
 
 from .answers import Accepted, Answer
@@ -32,7 +32,13 @@ class _Row:
     __slots__ = ("at", "from_state", "hash", "outcome", "pending", "previous_hash", "record")
 
     def __init__(
-        self, pending: Pending, outcome: Outcome, from_state: str | None, record: bytes, previous_hash: bytes, hash_: bytes
+        self,
+        pending: Pending,
+        outcome: Outcome,
+        from_state: str | None,
+        record: bytes,
+        previous_hash: bytes,
+        hash_: bytes,
     ) -> None:
         self.pending = pending
         self.outcome = outcome
@@ -142,7 +148,7 @@ class Fold:
         for row in self.rows:
             command, after = row.pending.command, row.outcome.instance
             writes.history(
-                tenant_id, instance_id, after.revision, command.id, command.order.__struct_config__.tag, row.from_state,
+                tenant_id, instance_id, after.revision, command.id, _tag(command.order), row.from_state,
                 after.current_state, row.record, row.at, command.actor.user, row.previous_hash, row.hash,
             )  # fmt: skip
             request = row.pending.request
@@ -159,3 +165,10 @@ class Fold:
             writes.schedule(tenant_id, instance_id, timer, at)
         for timer_id in self.dropped:
             writes.drop(tenant_id, instance_id, timer_id)
+
+
+def _tag(order: Order) -> str:
+    """The order's name on the wire, which is the history's action type."""
+    tag = order.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag

@@ -29,7 +29,17 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.database import discard_stale_plans
 
-from .answers import Accepted, Answer, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded, RequestKey, ShuttingDown
+from .answers import (
+    Accepted,
+    Answer,
+    EngineError,
+    KeyReused,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RequestKey,
+    ShuttingDown,
+)
 from .facts import FactCache
 from .fold import Fold
 from .history import decode_record, fold_records
@@ -185,7 +195,8 @@ class Pipeline:
                         return
                     continue
                 try:
-                    if connection is None:
+                    if connection is None or connection.is_closed():
+                        await self._drop_connection(connection)
                         connection = await self._pool.acquire(timeout=10)
                     await discard_stale_plans(connection)
                     await self._commit_batch(connection, batch)
@@ -193,7 +204,8 @@ class Pipeline:
                 except _CONNECTION_LOST as error:
                     _log.warning("connection_lost", error=repr(error), commands=sum(len(p) for _, p in batch))
                     self._retry_lost(batch)
-                    connection = await self._drop_connection(connection)
+                    await self._drop_connection(connection)
+                    connection = None
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _RECONNECT_DELAY_MAX)
                     self._expire()
@@ -207,10 +219,14 @@ class Pipeline:
                         self._release(key)
         finally:
             if connection is not None:
-                await self._drop_connection(connection)
+                with contextlib.suppress(Exception):
+                    await self._pool.release(connection)
 
     async def _drop_connection(self, connection: Any) -> None:
+        """Give a connection back that may be dead: its backend is not waited for."""
         if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.terminate()
             with contextlib.suppress(Exception):
                 await self._pool.release(connection)
 
@@ -262,7 +278,9 @@ class Pipeline:
             self._requeue(batch)
             return
         except _CONNECTION_LOST as error:
-            if not isinstance(error, ValueError):  # asyncpg's error for an argument it cannot encode is an InterfaceError
+            if not isinstance(
+                error, ValueError
+            ):  # asyncpg's error for an argument it cannot encode is an InterfaceError
                 raise
             await self._halve(connection, batch, error)
             return
@@ -326,11 +344,21 @@ class Pipeline:
             return
         pending = pendings[0]
         _log.warning("command_refused_by_database", command=pending.command.id, error=repr(error))
-        if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "workflow_instances_external_key":
+        if (
+            isinstance(error, asyncpg.UniqueViolationError)
+            and error.constraint_name == "workflow_instances_external_key"
+        ):
             pending.answer(
                 Rejection(Reason.INSTANCE_EXISTS, "An instance of this workflow has this external key already.")
             )
-        elif isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.StatementTooComplexError | asyncpg.ProgramLimitExceededError | ValueError):
+        elif isinstance(
+            error,
+            asyncpg.DataError
+            | asyncpg.IntegrityConstraintViolationError
+            | asyncpg.StatementTooComplexError
+            | asyncpg.ProgramLimitExceededError
+            | ValueError,
+        ):
             pending.answer(
                 Rejection(
                     Reason.DATA_INVALID,
@@ -357,9 +385,9 @@ class Pipeline:
                     uncertain.append(pending)
         loaded, known = await storage.load(connection, [key for key, _ in batch], requests)
         replays: dict[int, Answer] = {}
-        for position, key in known.items():
+        for position, used in known.items():
             pending = asked[position]
-            replays[id(pending)] = await self._replay(connection, pending, key)
+            replays[id(pending)] = await self._replay(connection, pending, used)
         if uncertain:
             await self._find_applied(connection, uncertain, replays)
         folds: list[Fold] = []
@@ -371,9 +399,10 @@ class Pipeline:
                 continue
             folds.append(Fold(key, pendings, row))
         await self._load_charts(folds)
+        await self._load_actors(connection, folds)
         seen: set[tuple[str, str, str, str]] = set()
         todo = folds
-        for _ in range(_ROUNDS_MAX):
+        while todo:
             wanted: defaultdict[str, set[str]] = defaultdict(set)
             again: list[Fold] = []
             for fold in todo:
@@ -381,20 +410,27 @@ class Pipeline:
                 if needs:
                     wanted[fold.key[0]].update(needs)
                     again.append(fold)
-            if not again:
-                return folds
             for tenant_id, keys in wanted.items():
-                facts = await self._directory.load_facts(connection, tenant_id, sorted(keys))
-                for fold in again:
-                    if fold.key[0] == tenant_id:
-                        self._facts.view(tenant_id, fold.directory_revision).update(facts)
+                await self._load_facts(connection, tenant_id, keys, again)
             todo = again
-        for fold in todo:
-            pending = fold.pendings[fold.next]
-            pending.fail(EngineError(f"the command still asks for facts after {_ROUNDS_MAX} rounds"))
-            fold.next += 1
-            fold.defer()
         return folds
+
+    async def _load_actors(self, connection: Any, folds: list[Fold]) -> None:
+        """Nearly every command looks at the person who gives it: these facts are read at once for the whole batch."""
+        wanted: defaultdict[str, set[str]] = defaultdict(set)
+        for fold in folds:
+            view = self._facts.view(fold.key[0], fold.directory_revision)
+            for pending in fold.pendings:
+                user = pending.command.actor.user
+                if user is not None and f"user:{user}" not in view:
+                    wanted[fold.key[0]].add(f"user:{user}")
+        for tenant_id, keys in wanted.items():
+            await self._load_facts(connection, tenant_id, keys, folds)
+
+    async def _load_facts(self, connection: Any, tenant_id: str, keys: set[str], folds: list[Fold]) -> None:
+        facts = await self._directory.load_facts(connection, tenant_id, sorted(keys))
+        for revision in {fold.directory_revision for fold in folds if fold.key[0] == tenant_id}:
+            self._facts.view(tenant_id, revision).update(facts)
 
     async def _load_charts(self, folds: list[Fold]) -> None:
         for fold in folds:
@@ -402,9 +438,7 @@ class Pipeline:
             if definition_id is not None and self._charts.cached(fold.key[0], definition_id) is None:
                 await self._charts.chart(fold.key[0], definition_id)
 
-    def _run(
-        self, fold: Fold, replays: dict[int, Answer], seen: set[tuple[str, str, str, str]]
-    ) -> Sequence[str]:
+    def _run(self, fold: Fold, replays: dict[int, Answer], seen: set[tuple[str, str, str, str]]) -> Sequence[str]:
         """Interpret what can be interpreted; the directory facts that are missing, if any."""
         tenant_id = fold.key[0]
         view = self._facts.view(tenant_id, fold.directory_revision)
@@ -422,7 +456,7 @@ class Pipeline:
             request = pending.request
             if request is not None:
                 mark = (tenant_id, request.principal, request.route, request.key)
-                if mark in seen and pending.rounds == 0:
+                if mark in seen:
                     fold.defer()  # the same key twice in one batch: the second finds the first in its next read
                     return ()
             definition_id = _definition_of(fold, pending)
@@ -442,7 +476,12 @@ class Pipeline:
             facts = view if pending.facts is None else {**view, **pending.facts}
             try:
                 result = interpret(
-                    chart, fold.instance, pending.command, facts, fold.now, budget_steps=settings.budget_steps
+                    chart,
+                    fold.instance,
+                    pending.command,
+                    facts,
+                    pending.now or fold.now,
+                    budget_steps=settings.budget_steps,
                 )
             except Exception as error:  # a bug in the interpreter: this command's alone
                 _log.exception("interpreter_failed", command=pending.command.id, instance=pending.instance_id)
@@ -459,9 +498,15 @@ class Pipeline:
                 fold.next += 1
             elif type(result) is Needs:
                 if result.scripts:
+                    pending.now = pending.now or fold.now
                     fold.parked = result
                     fold.defer()
                     return ()
+                pending.rounds += 1
+                if pending.rounds > _ROUNDS_MAX * 2:
+                    pending.fail(EngineError(f"the command still asks for {', '.join(result.keys)}"))
+                    fold.next += 1
+                    continue
                 return result.keys
             else:
                 assert type(result) is Overrun
@@ -516,7 +561,9 @@ class Pipeline:
             if pending.rounds > _ROUNDS_MAX:
                 self._queue.take_first(fold.key)
                 pending.answer(
-                    Rejection(Reason.BUDGET_EXCEEDED, f"The command asks for scripts in more than {_ROUNDS_MAX} rounds.")
+                    Rejection(
+                        Reason.BUDGET_EXCEEDED, f"The command asks for scripts in more than {_ROUNDS_MAX} rounds."
+                    )
                 )
                 return
             answers = await asyncio.gather(*(self._scripts.run(request) for request in needs.scripts))
@@ -556,8 +603,9 @@ class Pipeline:
             view = self._facts.view(key[0], fold.directory_revision)
             facts = view if pending.facts is None else {**view, **pending.facts}
             result = await self._solo.interpret(
-                key[0], definition_id, chart, fold.instance, pending.command, facts, fold.now
+                key[0], definition_id, chart, fold.instance, pending.command, facts, pending.now or fold.now
             )
+            pending.now = pending.now or fold.now
             if isinstance(result, Needs):
                 if result.keys:
                     view.update(await self._directory.load_facts(connection, key[0], sorted(result.keys)))

@@ -16,6 +16,7 @@ from .answers import Answer, RequestKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from pliers_workflow.interpreter.commands import Command
     from pliers_workflow.interpreter.facts import Fact
@@ -32,7 +33,7 @@ class Pending:
 
     __slots__ = (
         "alone", "attempts", "background", "base_revision", "command", "enqueued_at", "facts", "future", "instance_id",
-        "queued", "request", "rounds", "settled", "taken", "tenant_id", "uncertain",
+        "now", "queued", "request", "rounds", "settled", "taken", "tenant_id", "uncertain",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,8 @@ class Pending:
         self.base_revision = 0
         #: facts from outside the directory, fetched for it
         self.facts: dict[str, Fact] | None = None
+        #: the time at which it was interpreted first: scripts are asked about that moment, and it must not move on
+        self.now: datetime | None = None
         #: rounds of fetching
         self.rounds = 0
         #: needs more work than a batch allows
@@ -174,7 +177,7 @@ class CommandQueue:
                 key = turns.pop()
                 slot = self._slots[key]
                 slot.queued, slot.busy = False, True
-                commands = []
+                commands: list[Pending] = []
                 while slot.commands and len(commands) < fold_max and count < limit:
                     pending = slot.commands.popleft()
                     pending.taken, pending.queued = True, False

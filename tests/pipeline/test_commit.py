@@ -1,0 +1,390 @@
+"""The commit of batches on a real PostgreSQL: what is acknowledged is there once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pliers_workflow.interpreter.commands import (
+    CancelInstance,
+    FireTimer,
+    FireTrigger,
+    RecordDecision,
+    ResumeInstance,
+    SuspendInstance,
+    UpdateData,
+)
+from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.answers import Accepted, KeyReused, NotFound, Overloaded
+
+from .conftest import EXPENSE, World, example, people_of_expenses, request_key, terminate_backends
+
+MakeWorld = Callable[..., Awaitable[World]]
+
+
+def vote_chart(name: str = "ballot", **requirements: Any) -> dict[str, Any]:
+    """One stage in which members of `board` vote."""
+    return {
+        "name": name,
+        "version": "1.0.0",
+        "title": "Ballot",
+        "stateMachine": {
+            "initialState": "voting",
+            "states": {
+                "voting": {"properties": {"approvalChain": "board"}},
+                "carried": {"type": "final"},
+                "lost": {"type": "final"},
+            },
+            "transitions": [
+                {"from": "voting", "to": "carried"},
+                {"from": "voting", "to": "lost", "trigger": "rejected"},
+            ],
+        },
+        "approvalChains": [
+            {
+                "id": "board",
+                "steps": [
+                    {
+                        "id": "vote",
+                        "type": "role",
+                        "approvers": [{"type": "role", "identifier": "board"}],
+                        "parallel": True,
+                        "requirements": requirements or {"unanimousRequired": True},
+                    }
+                ],
+            }
+        ],
+    }
+
+
+async def test_an_expense_goes_from_draft_to_paid(world: World) -> None:
+    """Every transition is a history row, the work items are rows in between, and folding the history gives the instance."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    instance_id = started.instance.id
+    assert started.instance.current_state == "draft"
+    submitted = await world.do(instance_id, "ada", FireTrigger("submit"))
+    assert isinstance(submitted, Accepted) and submitted.instance.assigned_to == world.users["grace"]
+    open_items = await world.engine.pool.fetch(
+        "SELECT step_id, approver_id::text FROM workflow_approvals "
+        "WHERE tenant_id = 'default' AND workflow_instance_id = $1 AND action IS NULL",
+        instance_id,
+    )
+    assert [tuple(row) for row in open_items] == [("manager", world.users["grace"])]
+    assert isinstance(await world.do(instance_id, "grace", RecordDecision("approve")), Accepted)
+    paid = await world.do(instance_id, "edsger", RecordDecision("approve"))
+    assert isinstance(paid, Accepted) and paid.instance.status == "completed"
+    assert len(await world.check(instance_id)) == 4
+    left = await world.engine.pool.fetchval("SELECT count(*) FROM workflow_jobs WHERE tenant_id = 'default'")
+    assert left == 0, "an ended instance leaves no timers behind"
+
+
+async def test_two_hundred_voters_at_once_all_get_an_answer(world: World) -> None:
+    """Votes of one instant fold into few writes; each is counted once and has its own history row."""
+    await world.people(**{f"voter{n}": {"roles": ("board",)} for n in range(200)})
+    definition = await world.publish(vote_chart())
+    started = await world.start(definition, data={})
+    batches = world.engine.pipeline.batches
+    answers = await asyncio.gather(
+        *(world.do(started.instance.id, f"voter{n}", RecordDecision("approve")) for n in range(200))
+    )
+    assert all(isinstance(answer, Accepted) for answer in answers), Counter(map(str, answers)).most_common(2)
+    assert world.engine.pipeline.batches - batches < 50
+    rows = await world.check(started.instance.id)
+    assert len(rows) == 201
+    decided = await world.engine.pool.fetchval(
+        "SELECT count(DISTINCT decided_by) FROM workflow_approvals WHERE tenant_id = 'default' AND action = 'approve'"
+    )
+    assert decided == 200
+    final = await world.do(started.instance.id, "voter3", RecordDecision("approve"))
+    assert isinstance(final, Rejection) and final.reason is Reason.INSTANCE_ENDED
+
+
+async def test_a_double_click_counts_once(world: World) -> None:
+    """The same vote twice at the same instant: one is counted, the other is told that it was decided already."""
+    await world.people(one={"roles": ("board",)}, two={"roles": ("board",)})
+    definition = await world.publish(vote_chart())
+    started = await world.start(definition, data={})
+    answers = await asyncio.gather(*(world.do(started.instance.id, "one", RecordDecision("approve")) for _ in range(2)))
+    accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+    refused = [answer for answer in answers if isinstance(answer, Rejection)]
+    assert len(accepted) == 1 and [r.reason for r in refused] == [Reason.ALREADY_DECIDED]
+
+
+async def test_the_same_key_gives_the_same_answer(world: World) -> None:
+    """A request repeated with its Idempotency-Key is applied once, at the same instant too; another body is refused."""
+    definition = await world.publish(example("expense_report"))
+    key = request_key(key="k1")
+    answers = await asyncio.gather(*(world.start(definition, request=key) for _ in range(5)))
+    assert len({answer.instance.id for answer in answers}) == 1
+    assert sorted(answer.replayed for answer in answers) == [False, True, True, True, True]
+    instance_id = answers[0].instance.id
+    submit = request_key(key="k2")
+    first = await world.do(instance_id, "ada", FireTrigger("submit"), request=submit)
+    await world.do(instance_id, "grace", RecordDecision("approve"))
+    again = await world.do(instance_id, "ada", FireTrigger("submit"), request=submit)
+    assert isinstance(first, Accepted) and isinstance(again, Accepted)
+    assert again.replayed and again.seq == first.seq == 2
+    assert again.instance.status == first.instance.status and again.instance.revision == 2, "as it was, not as it is"
+    other = await world.do(instance_id, "ada", FireTrigger("submit"), request=request_key(key="k2", body=b"1" * 32))
+    assert isinstance(other, KeyReused)
+    assert await world.engine.pool.fetchval("SELECT count(*) FROM workflow_instances WHERE tenant_id = 'default'") == 1
+
+
+async def test_what_the_database_refuses_hurts_nobody_else(world: World) -> None:
+    """One of a hundred starts has an external key that is taken: it is refused alone, the others are committed."""
+    definition = await world.publish(example("expense_report"))
+    await world.start(definition, external_key="taken")
+    answers = await asyncio.gather(
+        *(
+            world.engine.start_instance(
+                world.principal("ada"), definition, data=EXPENSE, external_key="taken" if n == 37 else None
+            )
+            for n in range(100)
+        )
+    )
+    refused = [n for n, answer in enumerate(answers) if not isinstance(answer, Accepted)]
+    assert refused == [37]
+    assert isinstance(answers[37], Rejection) and answers[37].reason is Reason.INSTANCE_EXISTS
+
+
+async def test_a_revision_that_has_moved_is_refused(world: World) -> None:
+    """If-Match is checked inside the commit, against what the commands folded before have left."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    edits = [
+        world.engine.execute(
+            "default", started.instance.id,
+            world.command("ada", UpdateData(patch={"purpose": f"Trip number {n}"}), expected_revision=1),
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    answers = await asyncio.gather(*edits)
+    assert [isinstance(answer, Accepted) for answer in answers] == [True, False, False]
+    assert all(isinstance(a, Rejection) and a.reason is Reason.REVISION_CONFLICT for a in answers[1:])
+    await world.check(started.instance.id)
+
+
+async def test_two_nodes_decide_the_same_instances(make_world: MakeWorld) -> None:
+    """Two nodes on one database, voters of the same instances on both: no error, no deadlock, every vote once."""
+    first = await make_world()
+    second = await make_world()
+    await first.people(ada={}, **{f"voter{n}": {"roles": ("board",)} for n in range(12)})
+    definition = await first.publish(vote_chart())
+    instances = [(await first.start(definition, data={})).instance.id for _ in range(20)]
+    answers = await asyncio.gather(
+        *(
+            (first if (n + k) % 2 else second).do(instance_id, f"voter{n}", RecordDecision("approve"))
+            for k, instance_id in enumerate(instances)
+            for n in range(12)
+        )
+    )
+    assert all(isinstance(answer, Accepted) for answer in answers)
+    for instance_id in instances:
+        assert len(await first.check(instance_id)) == 13
+
+
+async def test_connections_cut_in_the_middle_lose_nothing(make_world: MakeWorld, database: str) -> None:
+    """Backends are terminated again and again under load; every acknowledged command is in the history once."""
+    world = await make_world()
+    await world.people(ada={}, **{f"voter{n}": {"roles": ("board",)} for n in range(10)})
+    definition = await world.publish(vote_chart())
+    instances = [(await world.start(definition, data={})).instance.id for _ in range(30)]
+    done = asyncio.Event()
+
+    async def cut() -> int:
+        cuts = 0
+        while not done.is_set() and cuts < 20:  # not for ever: each new connection plans its statements anew
+            cuts += await terminate_backends(database)
+            await asyncio.sleep(0.3)
+        return cuts
+
+    cutter = asyncio.create_task(cut())
+    commands = [
+        (instance_id, world.command(f"voter{n}", RecordDecision("approve")))
+        for n in range(10)
+        for instance_id in instances
+    ]
+
+    async def vote(delay: float, instance_id: str, command: Any) -> Any:
+        await asyncio.sleep(delay)
+        return await world.engine.execute("default", instance_id, command)
+
+    answers = await asyncio.gather(*(vote(place * 0.003, *pair) for place, pair in enumerate(commands)))
+    done.set()
+    assert await cutter > 0
+    assert all(isinstance(answer, Accepted) for answer in answers), [a for a in answers if not isinstance(a, Accepted)][
+        :3
+    ]
+    for instance_id in instances:
+        rows = await world.check(instance_id)
+        ids = [row["command_id"] for row in rows]
+        assert len(ids) == len(set(ids)) == 11
+
+
+async def test_a_vote_rests_on_the_directory_as_it_is_at_the_commit(world: World) -> None:
+    """Who leaves the role before the decision is committed may not decide any more."""
+    await world.people(one={"roles": ("board",)}, two={"roles": ("board",)}, three={"roles": ("board",)})
+    definition = await world.publish(vote_chart())
+    started = await world.start(definition, data={})
+    assert isinstance(await world.do(started.instance.id, "one", RecordDecision("approve")), Accepted)
+    await world.engine.directory.update_user(world.admin, "two", {"roles": []})
+    answer = await world.do(started.instance.id, "two", RecordDecision("approve"))
+    assert isinstance(answer, Rejection) and answer.reason is Reason.NOT_AN_APPROVER
+
+
+async def test_a_full_queue_says_so(make_world: MakeWorld) -> None:
+    """Beyond its bound the queue takes no more; what it has taken is answered."""
+    world = await make_world(queue_length_max=50)
+    await people_of_expenses(world)
+    definition = await world.publish(example("expense_report"))
+    results = await asyncio.gather(
+        *(world.engine.start_instance(world.principal("ada"), definition, data=EXPENSE) for _ in range(200)),
+        return_exceptions=True,
+    )
+    accepted = sum(isinstance(result, Accepted) for result in results)
+    assert accepted >= 50
+    assert all(isinstance(result, Accepted | Overloaded) for result in results)
+    count = await world.engine.pool.fetchval("SELECT count(*) FROM workflow_instances WHERE tenant_id = 'default'")
+    assert count == accepted
+    assert world.engine.overloaded() is None
+
+
+async def test_unknown_instances_and_other_tenants(world: World) -> None:
+    """What does not exist, or lives in another tenant, is not found; nothing tells the two apart."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    await world.engine.tenants.create(None, "other", "Other")
+    for tenant_id, instance_id in (
+        ("other", started.instance.id),
+        ("nowhere", started.instance.id),
+        ("default", "0190aaaa-0000-7000-8000-000000000000"),
+        ("default", "no-uuid"),
+    ):
+        answer = await world.engine.execute(tenant_id, instance_id, world.command(None, CancelInstance()))
+        assert isinstance(answer, NotFound)
+
+
+async def test_a_due_timer_fires_once_on_two_nodes(make_world: MakeWorld) -> None:
+    """Two dispatchers claim the same due timers; each fires once, and the lease protects what one has claimed."""
+    first, second = await make_world(), await make_world()
+    await first.people(ada={})
+    document = {
+        "name": "reminder", "version": "1.0.0", "title": "Reminder",
+        "stateMachine": {
+            "initialState": "waiting",
+            "states": {
+                "waiting": {"timeouts": [{"afterMinutes": 0.0001}]},
+                "done": {"type": "final"},
+            },
+            "transitions": [{"from": "waiting", "to": "done", "trigger": "timeout"}],
+        },
+    }  # fmt: skip
+    definition = await first.publish(document)
+    instances = [(await first.start(definition, data={})).instance.id for _ in range(40)]
+    async with asyncio.timeout(20):
+        while await first.engine.pool.fetchval("SELECT count(*) FROM workflow_jobs WHERE tenant_id = 'default'"):
+            await asyncio.gather(first.engine.timers.sweep(), second.engine.timers.sweep())
+    assert first.engine.timers.fired + second.engine.timers.fired == 40
+    for instance_id in instances:
+        assert len(await first.check(instance_id)) == 2
+
+
+async def test_a_suspended_clock_keeps_its_remaining_time(world: World) -> None:
+    """Suspending pauses the job, resuming lets it go on with what was left; firing by hand meanwhile is refused."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    instance_id = started.instance.id
+    (timer,) = started.instance.machine.timers.values()
+    assert isinstance(await world.do(instance_id, None, SuspendInstance("audit")), Accepted)
+    paused = await world.engine.pool.fetchval(
+        "SELECT due_at = 'infinity' FROM workflow_jobs WHERE tenant_id = 'default' AND name = $1", timer.id
+    )
+    assert paused
+    refused = await world.do(instance_id, None, FireTimer(timer.id))
+    assert isinstance(refused, Rejection)
+    resumed = await world.do(instance_id, None, ResumeInstance())
+    assert isinstance(resumed, Accepted)
+    after = resumed.instance.machine.timers[timer.id]
+    assert after.due_at is not None and timer.due_at is not None
+    assert abs(after.due_at - timer.due_at) < timedelta(seconds=5)
+    await world.check(instance_id)
+
+
+async def test_a_script_is_fetched_beside_the_batch(world: World) -> None:
+    """A script condition is answered by the sandbox; commands behind it keep their order."""
+    document = {
+        "name": "scripted", "version": "1.0.0", "title": "Scripted",
+        "dataSchema": {"type": "object", "properties": {"amount": {"type": "number"}, "note": {"type": "string"}}},
+        "stateMachine": {
+            "initialState": "draft",
+            "states": {"draft": {}, "small": {"type": "final"}, "large": {"type": "final"}},
+            "transitions": [
+                {"from": "draft", "to": "large", "trigger": "go", "priority": 1,
+                 "condition": {"type": "script", "script": "data['amount'] > 1000"}},
+                {"from": "draft", "to": "small", "trigger": "go"},
+            ],
+        },
+    }  # fmt: skip
+    definition = await world.publish(document)
+    started = await world.start(definition, data={"amount": 1800, "note": "x"})
+    first, second = await asyncio.gather(
+        world.do(started.instance.id, "ada", FireTrigger("go")),
+        world.do(started.instance.id, "ada", UpdateData(patch={"note": "too late"})),
+    )
+    assert isinstance(first, Accepted) and first.instance.current_state == "large"
+    assert isinstance(second, Rejection) and second.reason is Reason.INSTANCE_ENDED
+    record = (await world.check(started.instance.id))[-1]["record"]
+    assert '"script:' in record, "the answer is kept with the row that rests on it"
+
+
+async def test_much_work_is_done_alone_and_endless_work_is_refused(make_world: MakeWorld) -> None:
+    """What exceeds the batch's budget is interpreted in a process of its own; beyond the larger budget it is refused."""
+    world = await make_world(budget_steps=2_000, budget_steps_alone=300_000)
+    await world.people(ada={})
+
+    def sums(name: str, depth: int) -> dict[str, Any]:
+        inner = "1"
+        for level in range(depth):
+            inner = f"data.xs.map(x{level}, {inner}).size()"
+        return {
+            "name": name, "version": "1.0.0", "title": "Sums",
+            "dataSchema": {"type": "object", "properties": {"xs": {"type": "array"}, "n": {"type": "integer"}}},
+            "stateMachine": {
+                "initialState": "draft",
+                "states": {"draft": {}, "done": {"type": "final"}},
+                "transitions": [{"from": "draft", "to": "done", "trigger": "go",
+                                 "actions": [{"type": "assign", "field": "n", "value": inner}]}],
+            },
+        }  # fmt: skip
+
+    data = {"xs": list(range(60)), "n": 0}
+    heavy = await world.start(await world.publish(sums("heavy", 2)), data=data)
+    answer = await world.do(heavy.instance.id, "ada", FireTrigger("go"))
+    assert isinstance(answer, Accepted) and answer.instance.status == "completed"
+    endless = await world.start(await world.publish(sums("endless", 5)), data=data)
+    answer = await world.do(endless.instance.id, "ada", FireTrigger("go"))
+    assert isinstance(answer, Rejection) and answer.reason is Reason.BUDGET_EXCEEDED
+    await world.check(heavy.instance.id)
+    await world.check(endless.instance.id)
+
+
+@pytest.mark.parametrize("gone", ["caller", "nobody"])
+async def test_a_caller_that_goes_away_does_not_take_its_command_along(world: World, gone: str) -> None:
+    """A cancelled request is committed all the same: its batch is not its own."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    task = asyncio.create_task(world.do(started.instance.id, "ada", FireTrigger("submit")))
+    await asyncio.sleep(0)
+    if gone == "caller":
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(5):
+        while len(await world.rows(started.instance.id)) < 2:
+            await asyncio.sleep(0.01)
+    await world.check(started.instance.id)
