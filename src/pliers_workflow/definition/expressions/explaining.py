@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import times
 from .budget import Budget
-from .compiling import BUDGET, FIRST_SLOT, SCOPE, Compiler, Frame, elements
+from .calling import elements
+from .code import BUDGET, FIRST_SLOT, SCOPE, Frame
+from .compiling import Compiler
 from .errors import ExpressionError
 from .expression import read_path
 from .syntax import Bind, Comprehension, Conditional, Logic, Node, Not
