@@ -21,7 +21,7 @@ TEXT = {".py", ".md", ".toml", ".lock", ".sql", ".json", ".sh", ".cfg", ".ini", 
 #: Registry hosts, and home folders: spelled so that this file does not match itself.
 FORBIDDEN = (
     (
-        re.compile(r"(?i)\b(?:test\.)?py" r"pi\.org|python" r"hosted\.org|registry\.npm" r"js"),
+        re.compile(r"(?i)\b(?:test\.)?pypi\.org|pythonhosted\.org|registry\.npmjs"),
         "names a package registry",
     ),
     (re.compile(r"(?<![\w.])/(?:home|Users)/[a-z][\w-]+/"), "names a folder of somebody's machine"),

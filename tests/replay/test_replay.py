@@ -1,0 +1,144 @@
+"""The command `pliers replay`, on a small log made here, through a real server that is killed meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pliers_workflow import examples
+from pliers_workflow.replay.cases import (
+    Expectation,
+    LogError,
+    Refusal,
+    Step,
+    Verdict,
+    disagreements,
+    read_cases,
+    read_expected,
+    walk,
+)
+from pliers_workflow.replay.travel import Row
+
+TABLE = examples.load("travel_declaration")["metadata"]["table"]
+ROWS = [Row(*row) for row in TABLE]
+
+
+def made_up(folder: Path, count: int, *, seed: int = 7) -> tuple[Path, Path]:
+    """A log of made-up cases that mostly follow the table, and what must be expected of it."""
+    chance = random.Random(seed)
+    outcomes: dict[str, Verdict] = {}
+    log = folder / "claims.jsonl.gz"
+    with gzip.open(log, "wt") as file:
+        for number in range(count):
+            state, steps = "new", []
+            for _ in range(chance.randrange(1, 9)):
+                rows = [row for row in ROWS if row.state == state]
+                if not rows:
+                    break
+                row = chance.choice(rows if chance.random() < 0.93 else ROWS)
+                steps.append(Step(row.act, row.by))
+                state = row.to
+            outcomes[f"claim {number}"] = walk(ROWS, "new", steps)
+            events = [
+                {"t": "2026-01-01T00:00:00Z", "a": f"Claim {step.act} by {step.by}", "act": step.act, "by": step.by}
+                if step.by else {"t": "2026-01-01T00:00:00Z", "a": step.act}
+                for step in steps
+            ]  # fmt: skip
+            file.write(
+                json.dumps({"case": f"claim {number}", "attrs": {"amount": number + 0.5}, "events": events}) + "\n"
+            )
+    finals = Counter(outcome.states[-1] for outcome in outcomes.values() if outcome.refused is None)
+    refused = {
+        case: [one.refused.state, one.refused.index] for case, one in outcomes.items() if one.refused is not None
+    }
+    expected = folder / "expected.json"
+    logs = {"claims": {"cases": count, "replayed": count - len(refused), "final_states": finals, "refused": refused}}
+    expected.write_text(json.dumps({"start": "new", "table": TABLE, "logs": logs}))
+    return log, expected
+
+
+def run(*arguments: object) -> tuple[int, dict[str, Any], str]:
+    ran = subprocess.run(
+        [sys.executable, "-m", "pliers_workflow", "replay", *map(str, arguments)],
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    lines = ran.stdout.splitlines()
+    return ran.returncode, json.loads(lines[-1]) if lines else {}, ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_log_is_replayed_through_a_server_that_is_killed(tmp_path: Path, database: str) -> None:
+    """kill -9 every two seconds: every outcome is as expected, no decision is lost, none counts twice."""
+    log, expected = made_up(tmp_path, 400)
+    status, summary, told = run(log, "--expected", expected, "--kill-every", "2", "--database-url", database)
+    assert (status, summary["differences"]) == (0, 0), told
+    assert summary["cases"] == summary["histories_verified"] == 400
+    assert summary["kills"] > 0
+    assert summary["refused"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_difference_is_found(tmp_path: Path, database: str) -> None:
+    """An expectation that is wrong in one case makes the status 1 and names the case."""
+    log, expected = made_up(tmp_path, 20)
+    content = json.loads(expected.read_text())
+    case = next(iter(content["logs"]["claims"]["refused"]))
+    content["logs"]["claims"]["refused"][case][1] += 1
+    expected.write_text(json.dumps(content))
+    status, summary, told = run(log, "--expected", expected, "--database-url", database)
+    assert status == 1
+    assert summary["differences"] == 1
+    assert case in told
+
+
+def test_a_log_nobody_expects_anything_of_is_explained(tmp_path: Path) -> None:
+    """The name of the log is looked up in the expectations; what is known there is named."""
+    log, expected = made_up(tmp_path, 1)
+    other = log.rename(tmp_path / "other.jsonl.gz")
+    status, _, told = run(other, "--expected", expected)
+    assert status == 2
+    assert "claims" in told
+
+
+def test_one_documents_events_are_picked_out(tmp_path: Path) -> None:
+    """`LOG#DOCUMENT` means only that document's events; cases without any are left out."""
+    log = tmp_path / "trips.jsonl"
+    events = [{"a": "Permit FILED by X", "doc": "Permit", "act": "FILED", "by": "X"}, {"a": "Start trip"}]
+    log.write_text(json.dumps({"case": "1", "events": events}) + "\n" + json.dumps({"case": "2", "events": events[1:]}))
+    assert [case.steps for case in read_cases(log, "Permit")] == [(Step("FILED", "X"),)]
+    assert [len(case.steps) for case in read_cases(log)] == [2, 1]
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    """Whoever reads the message finds the line."""
+    log = tmp_path / "broken.jsonl"
+    log.write_text('{"case": "1", "events": []}\n{"case"\n')
+    with pytest.raises(LogError, match="line 2"):
+        read_cases(log)
+
+
+def test_expectations_of_a_log_and_its_documents(tmp_path: Path) -> None:
+    """All keys of the log are replayed: its own name, and each `name#Document`."""
+    entry = {"cases": 1, "replayed": 1, "final_states": {}, "refused": {}}
+    file = tmp_path / "expected.json"
+    file.write_text(json.dumps({"start": "new", "table": TABLE, "logs": {"a": entry, "a#Permit": entry, "b": entry}}))
+    assert [one.document for one in read_expected(file, "a").expectations] == [None, "Permit"]
+
+
+def test_totals_that_do_not_add_up_are_told() -> None:
+    """Counts, final states and refusals are each compared."""
+    expectation = Expectation("a", None, 2, 1, {"paid": 1}, {"y": Refusal("new", 0)})
+    right = {"x": Verdict(("paid",), None), "y": Verdict((), Refusal("new", 0))}
+    assert disagreements(expectation, right) == []
+    wrong = {"x": Verdict(("saved",), None), "y": Verdict((), Refusal("new", 1))}
+    assert len(disagreements(expectation, wrong)) == 2
