@@ -172,7 +172,7 @@ class EmbeddedPostgres:
 
     def _spawn(self, binaries: Binaries) -> None:
         account = choose_account(self.folder, binaries)
-        cluster.prepare_cluster(self.folder, binaries, account)
+        cluster.prepare_cluster(self.folder, binaries, account, sync=self._settings.get("fsync") != "off")
         before = self.report()
         config = {
             "folder": str(self.folder),

@@ -42,11 +42,12 @@ def prepare_folder(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def prepare_cluster(folder: Path, binaries: Binaries, account: Account) -> None:
+def prepare_cluster(folder: Path, binaries: Binaries, account: Account, *, sync: bool = True) -> None:
     """
     Make the cluster in `folder` unless it is there, and check that these programs can run it.
 
     A cluster is made beside its place and moved there when it is whole, so an interrupted start leaves nothing half-made.
+    `sync`: wait until the disk has it.
     Raises EmbeddedError: the cluster is of another major version, its password is lost, or initdb failed.
     """
     data = folder / "data"
@@ -69,7 +70,7 @@ def prepare_cluster(folder: Path, binaries: Binaries, account: Account) -> None:
     try:
         if account.user is not None:
             os.chown(handed_over, account.user, account.group or 0)
-        _initialise(unfinished, handed_over, binaries, account)
+        _initialise(unfinished, handed_over, binaries, account, sync)
     finally:
         handed_over.unlink(missing_ok=True)
     _write_private(folder / "password", password)
@@ -82,7 +83,7 @@ def dsn(folder: Path, port: int, database: str = DATABASE) -> str:
     return f"postgresql://{USER}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
 
 
-def _initialise(data: Path, password: Path, binaries: Binaries, account: Account) -> None:
+def _initialise(data: Path, password: Path, binaries: Binaries, account: Account, sync: bool) -> None:
     if binaries.version >= 17:
         # Code point order, and letters of all languages, without the operating system's locales: the same everywhere.
         locales = [["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]]
@@ -93,6 +94,7 @@ def _initialise(data: Path, password: Path, binaries: Binaries, account: Account
         answer = account.run([
             binaries.program("initdb"), "--pgdata", str(data), "--username", USER, "--pwfile", str(password),
             "--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", "--no-instructions", *locale,
+            *(() if sync else ("--no-sync",)),
         ])  # fmt: skip
         if answer.returncode == 0:
             return
