@@ -445,6 +445,27 @@ def test_an_error_after_a_timer_raises_an_incident() -> None:
     assert "timeout.open" in incident.message
 
 
+def test_an_incident_keeps_the_facts_it_rested_on() -> None:
+    """Interpreting the row again must not have to ask for what was looked at on the way to the error."""
+    states = {"open": {"timeouts": [{"afterMinutes": 5}]}, "end": FINAL}
+    value = "requester.username + data.missing"
+    run = started(
+        states,
+        [
+            {
+                "from": "open",
+                "to": "end",
+                "trigger": "timeout",
+                "actions": [{"type": "assign", "field": "n", "value": value}],
+            }
+        ],
+    )
+    run.advance(5 * 60_000)
+    assert run.instance is not None
+    assert run.instance.machine.incidents
+    assert list(run.history[-1].facts) == ["user:ada"]
+
+
 def test_simulated_people_exist() -> None:
     """A simulation needs no directory: whoever is named may act in every role."""
     run = simulate(OPEN, [{**FINISH[0], "access": ["role:clerk"]}])

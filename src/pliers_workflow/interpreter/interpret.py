@@ -111,8 +111,10 @@ def interpret(
             if type(order) is not FireTimer or refusal.reason in (Reason.TIMER_GONE, Reason.NOT_ALLOWED):
                 return Rejection(refusal.reason, refusal.reason.message, refusal.details)
             # Nobody reads a timer's rejection, and its hour will not come again: the instance stays where it is, and
-            # an operator hears of it.
+            # an operator hears of it. What the refusal rested on stays on record.
+            looked_at = draft.looked_at
             draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
+            draft.looked_at = looked_at
             _raise_incident(draft, order, refusal)
             return _finish(draft, before)
     except Missing as missing:
