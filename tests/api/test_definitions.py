@@ -61,7 +61,6 @@ async def test_all_findings_come_at_once(world: World) -> None:
     broken = deepcopy(EXPENSE)
     broken["stateMachine"]["transitions"][0]["to"] = "nowhere"
     broken["stateMachine"]["initialState"] = "missing"
-    broken["nonsense"] = 1
     refused = await world.admin("POST", "/workflows", broken, status=422)
     problem = refused.json()
     assert problem["code"] == "invalid_definition"

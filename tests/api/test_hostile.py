@@ -85,7 +85,9 @@ def table(at: str) -> list[tuple[str, str, dict[str, Any], int, str]]:
         ("GET", start, {"params": {"state": "\0"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"status": "happy"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"createdAfter": "yesterday"}}, 422, "invalid_parameter"),
-        ("GET", start, {"params": {"createdAfter": "0001-01-01T00:00:00"}}, 422, "invalid_parameter"),
+        ("GET", start, {"params": {"createdAfter": "2026-01-01T00:00:00"}}, 422, "invalid_parameter"),
+        ("GET", start, {"params": {"createdAfter": "0001-01-01T00:00:00+14:00"}}, 422, "invalid_parameter"),
+        ("GET", start, {"params": {"createdBefore": "9999-12-31T23:59:59-14:00"}}, 422, "invalid_parameter"),
         ("GET", f"{at}/history", {"params": {"cursor": "99999999999999999999"}}, 422, "invalid_parameter"),
         # permissions
         ("POST", "/workflows", {"json": EXPENSE}, 403, "permission_missing"),
@@ -112,8 +114,8 @@ async def test_hostile_requests_are_refused_and_change_nothing(company: World) -
     for method, path, options, status, code in table(at):
         response = await ada(method, path, **options)
         problem = response.json()
-        if (response.status_code, problem["code"]) != (status, code):
-            wrong.append(f"{method} {path} {str(options)[:80]}: {response.status_code} {problem['code']} {problem['detail']}")
+        if (response.status_code, problem.get("code")) != (status, code):
+            wrong.append(f"{method} {path} {str(options)[:80]}: {response.status_code} {response.text[:300]}")
             continue
         assert response.headers["content-type"] == "application/problem+json"
         assert problem["status"] == status

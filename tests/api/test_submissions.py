@@ -65,13 +65,13 @@ async def test_a_start_that_failed_is_kept_and_retried(company: World) -> None:
     """The submission stays; the operator sees the reason, sets it right and retries."""
     operator = await company.person("eve", ("operator", "author"))
     ada = company.callers["ada"]
-    wrong = {**BINDING, "condition": "true", "dataMapping": {"submission": {"amount": "submission.missing.field"}}}
-    binding = (await operator("POST", "/submission-bindings", wrong, status=201)).json()
-    made = (await ada("POST", "/submissions", {"formId": "trip", "data": {"total": 20}}, status=201)).json()
+    wrong = {**BINDING, "condition": "true", "dataMapping": {"submission": {"amount": "submission.total / submission.share"}}}
+    await operator("POST", "/submission-bindings", wrong, status=201)
+    made = (await ada("POST", "/submissions", {"formId": "trip", "data": {"total": 20, "share": 0}}, status=201)).json()
     assert (made["instances"], len(made["failed"])) == ([], 1)
     failed = (await operator("GET", "/failed-starts", status=200)).json()["items"]
     assert [row["id"] for row in failed] == [made["failed"][0]["id"]]
-    await operator("PUT", f"/submission-bindings/{binding['id']}", {**BINDING, "condition": "true"}, status=200)
+    await ada("PUT", f"/submissions/{made['id']}", {"data": {"total": 20, "share": 2}}, status=200)
     await ada("POST", f"/failed-starts/{failed[0]['id']}/retry", status=403)
     retried = (await operator("POST", f"/failed-starts/{failed[0]['id']}/retry", status=200)).json()
     assert (len(retried["instances"]), retried["failed"]) == (1, [])

@@ -213,7 +213,8 @@ class Endpoint:
             return "everybody"
         if not self.permissions:
             return "every valid token"
-        return "tokens with " + " or ".join(f"`{permission}`" for permission in (*self.permissions, "admin"))
+        permissions = dict.fromkeys((*self.permissions, "admin"))
+        return "tokens with " + " or ".join(f"`{permission}`" for permission in permissions)
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

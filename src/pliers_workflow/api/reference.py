@@ -55,12 +55,28 @@ exact, with up to 1,000 digits before and after the point; `1e3` is kept as `100
 stands twice in one object, NUL characters, halves of surrogate pairs, nesting beyond 100 levels. Unknown query parameters
 are refused too, so that a misspelled filter never answers everything.
 
+## Common problems
+
+Every endpoint may answer `unauthenticated`, `invalid_token`, `invalid_parameter` and `unavailable`; those that change
+something `invalid_header` and `idempotency_key_reused`; those with a body `malformed_json`, `unsupported_media_type`,
+`body_too_large`, `invalid_body`, `unstorable_value` and `body_required`; those that give a command to an instance
+`overloaded`, `shutting_down`, `outcome_unknown`, and the reasons any command may be refused for (`instance_ended`,
+`suspended`, `not_allowed`, `execution_error`, `endless_loop`, `budget_exceeded`). Below they are not repeated. An address
+or method that does not exist is `not_found` or `method_not_allowed`, and `internal_error` is a defect of ours: report it.
+
 ## Order of refusals
 
 Where several hold, the first is given: address (404), method (405), token (401), form of the ids (404), permission (403),
 query (422), headers (400), a full queue (503, before the body is read), body (413, 415, 400, 422), and then what the
 interpreter says, in the order of the table of problems below.
 """
+
+
+_COMMON = frozenset(
+    """unauthenticated invalid_token invalid_parameter unavailable invalid_header idempotency_key_reused malformed_json
+    unsupported_media_type body_too_large invalid_body unstorable_value body_required overloaded shutting_down
+    outcome_unknown instance_ended suspended not_allowed execution_error endless_loop budget_exceeded""".split()
+)
 
 
 def reference_markdown(document: Mapping[str, Any]) -> str:
@@ -86,7 +102,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
         if "$ref" in parameter:
             parameter = document["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]
         if parameter["in"] == "query":
-            parameters.append(f"- `{parameter['name']}`: {parameter.get('description') or 'see the schema'}")
+            parameters.append(f"- `{parameter['name']}`: {parameter.get('description') or _values(parameter['schema'])}")
     if parameters:
         lines += ["Query:", "", *parameters, ""]
     body = operation.get("requestBody")
@@ -106,12 +122,14 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
         lines += [f"Takes {' and '.join(words[name] for name in headers)}.", ""]
     lines += [f"Answers {' or '.join(answers)}." if answers else "Answers 204 without content.", ""]
     codes = [
-        f"`{line[3:].partition('`')[0]}` ({status})"
+        f"`{code}` ({status})"
         for status, response in operation["responses"].items()
         if not status.startswith("2")
         for line in response["description"].splitlines()
+        if (code := line[3:].partition("`")[0]) not in _COMMON
     ]
-    lines += [f"Problems: {', '.join(codes)}.", ""]
+    if codes:
+        lines += [f"Problems: {', '.join(codes)}.", ""]
     return lines
 
 
@@ -129,6 +147,12 @@ def _fields(name: str, document: Mapping[str, Any], *, brief: bool = False) -> s
     required = schema.get("required", ())
     fields = ", ".join(f"`{field}`{'*' if field in required else ''}" for field in schema["properties"])
     return f"`{name}` with {fields}"
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    return str(schema.get("format") or schema.get("type", "text")).replace("string", "text")
 
 
 def _cell(text: str) -> str:

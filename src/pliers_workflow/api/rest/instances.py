@@ -18,7 +18,7 @@ from pliers_workflow.interpreter.commands import (
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.runtime.engine import actor
 
-from ..endpoint import Call, DefinitionRef, InstanceId, Reply, Routes
+from ..endpoint import Call, DefinitionRef, InstanceId, Reply, Routes, invalid_parameter
 from ..problems import ApiError, FindingView
 from . import views
 from .viewer import viewer_of
@@ -242,6 +242,9 @@ async def user_id(call: Call, person: str) -> str:
 async def list_instances(call: Call, id: DefinitionRef, query: InstancesQuery) -> Reply:
     """Instances that you may see, the newest first: of all versions where `id` is a name, else of that version."""
     views.check_fields(InstanceView, query.fields)
+    for name, instant in (("createdAfter", query.created_after), ("createdBefore", query.created_before)):
+        if instant is not None and not 1900 <= instant.year <= 9000:
+            raise invalid_parameter(name, "lies outside the years 1900 to 9000")
     viewer = viewer_of(call)
     page, charts = await viewer.instances(id, query)
     return Reply(

@@ -152,7 +152,7 @@ async def list_failed_starts(call: Call, query: PageQuery) -> Reply:
     executes=True,
 )
 async def retry_start(call: Call, id: JobId) -> Reply:
-    """Try again, after the workflow, the binding or the submission has been set right."""
+    """Try again, after the workflow or the submission has been set right; the binding counts as it was when it failed."""
     answer = await call.engine.submissions.retry_start(call.principal, id.lower())
     return Reply(views.submission_answer(answer), revision=answer.submission.revision)
 

@@ -25,6 +25,8 @@ ShortText = Annotated[str, Meta(max_length=500)]
 LongText = Annotated[str, Meta(max_length=10_000)]
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many items a page may have.")]
 Cursor = Annotated[str, Meta(min_length=1, max_length=2000, description="`nextCursor` of the page before.")]
+#: with its time zone
+Instant = Annotated[datetime, Meta(tz=True)]
 Permission = Literal["author", "publisher", "operator", "auditor", "admin"]
 
 
@@ -200,8 +202,8 @@ class InstancesQuery(PageQuery, frozen=True, kw_only=True):
     requester: Person | None = None
     submission_id: Uuid | None = None
     external_key: ShortText | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    created_after: Instant | None = None
+    created_before: Instant | None = None
     #: names of top-level fields, separated by commas
     fields: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
 
@@ -540,7 +542,7 @@ class TokenInput(Input, frozen=True, kw_only=True):
     user: Person
     name: Annotated[str, Meta(max_length=200)] = ""
     permissions: Annotated[tuple[Permission, ...], Meta(max_length=5)] = ()
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
 
 
 class TokensQuery(PageQuery, frozen=True, kw_only=True):
@@ -570,13 +572,13 @@ class TenantInput(Input, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
     name: Annotated[str, Meta(min_length=1, max_length=200)]
-    virtual_now: datetime | None = None
+    virtual_now: Instant | None = None
 
 
 class ClockInput(Input, frozen=True, kw_only=True):
     """The new time; it cannot go back."""
 
-    virtual_now: datetime
+    virtual_now: Instant
 
 
 class AuditEntryView(View, frozen=True, kw_only=True):
