@@ -185,7 +185,9 @@ json_values = st.recursive(
 @given(json_values)
 def test_reading_never_raises_on_any_json(value: object) -> None:
     """Whatever is decoded from JSON is read without an exception, and every code is a known one."""
-    for finding in read(value).findings:
+    reading = read(value)
+    assert (reading.definition is None) == bool(reading.errors)
+    for finding in reading.findings:
         assert finding.code in CODES
         finding.pointer.encode()
 
@@ -198,7 +200,7 @@ def places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | 
 GOOD = {name: load(name) for name in NAMES}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_reading_never_raises_on_a_spoilt_document(data: st.DataObject) -> None:
     """A valid document with anything at all in a few of its places is read without an exception; if without errors,
@@ -223,6 +225,7 @@ def test_reading_never_raises_on_a_spoilt_document(data: st.DataObject) -> None:
                     source = source[part]
                 place[last] = copy.deepcopy(source)
     reading = read(document)
+    assert (reading.definition is None) == bool(reading.errors)
     for finding in reading.findings:
         assert finding.pointer == "" or finding.pointer.startswith("/")
     if reading.definition is not None:

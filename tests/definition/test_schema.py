@@ -35,7 +35,9 @@ BEYOND = {"reserved_name", "not_supported_yet", "bad_text", "bad_number"}
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [row[:2] for row in SHAPES if row[3] not in BEYOND and row[0] != "metadata"], ids=lambda v: str(v)[:40]
+    ("path", "value"),
+    [row[:2] for row in SHAPES if row[3] not in BEYOND and row[0] != "metadata"],
+    ids=lambda v: str(v)[:40],
 )
 def test_wrong_shapes_break_it(path: str, value: Any) -> None:
     """Every mistake of shape that reading finds, an editor finds with the schema too."""

@@ -75,10 +75,9 @@ class _Place:
         value = document
         last = len(location) - 1
         for position, part in enumerate(location):
-            if (isinstance(value, Mapping) and isinstance(part, str) and part in value) or (
-                isinstance(value, list | tuple) and isinstance(part, int) and 0 <= part < len(value)
-            ):
-                value = value[part]
+            inner = _step(value, part)
+            if inner is not _NOTHING:
+                value = inner
                 self.path.append(part)
             elif part == "[key]":
                 self.of_key = True
@@ -111,9 +110,11 @@ def _translate(errors: list[ErrorDetails], document: Mapping[str, Any], findings
             explained.update(tuple(place.path[:length]) for length, _, _ in place.alternatives)
     seen: set[tuple[str, str]] = set()
     for error, place in kept:
+        if len(seen) >= FINDINGS_MAX:
+            break
         code, at, message, hint = _explain(error, place, document)
         # the places of two alternatives of one kind can coincide
-        if (code, at) not in seen and len(seen) < FINDINGS_MAX:
+        if (code, at) not in seen:
             seen.add((code, at))
             findings.error(code, at, message, hint)
     for path, kinds in unions.items():
@@ -126,6 +127,10 @@ def _translate(errors: list[ErrorDetails], document: Mapping[str, Any], findings
             seen.add(("wrong_type", pointer(*path)))
             expected = _either(sorted(kinds))
             findings.error("wrong_type", pointer(*path), f"This should be {expected}.", _null_hint(_at(document, path)))
+    if not seen and errors:
+        # Never silence: whatever the filter above made of it, the document is not a definition.
+        error = errors[0]
+        findings.error("wrong_type", pointer(*_Place(document, error["loc"]).path), error["msg"] + ".")
 
 
 def _explain(error: ErrorDetails, place: _Place, document: Mapping[str, Any]) -> tuple[str, str, str, str | None]:
@@ -227,13 +232,22 @@ def _either(words: list[str]) -> str:
 
 def _at(document: object, path: tuple[str | int, ...]) -> object:
     for part in path:
-        if (isinstance(document, Mapping) and part in document) or (
-            isinstance(document, list | tuple) and isinstance(part, int) and part < len(document)
-        ):
-            document = document[part]
-        else:
+        document = _step(document, part)
+        if document is _NOTHING:
             return ""
     return document
+
+
+_NOTHING: Final = object()
+
+
+def _step(value: object, part: str | int) -> object:
+    """What is at a key or position; `_NOTHING` where there is nothing."""
+    if isinstance(value, Mapping):
+        return value.get(part, _NOTHING) if isinstance(part, str) else _NOTHING
+    if isinstance(value, list | tuple) and isinstance(part, int) and 0 <= part < len(value):
+        return value[part]
+    return _NOTHING
 
 
 # -- the document's types ----------------------------------------------------------------------------------------------

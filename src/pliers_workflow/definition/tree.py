@@ -124,6 +124,8 @@ class Tree:
         self.edges: list[Edge] = []
         for key, state in machine.states.items():
             self.top.append(self._add(key, state, None, pointer("stateMachine", "states", key)))
+        #: the machine has a final state of its own, so that instances are meant to complete
+        self.ends = any(node.state.type == "final" for node in self.top)
         for index, transition in enumerate(machine.transitions):
             source = self.by_id.get(transition.from_)
             if source is not None:
@@ -149,11 +151,6 @@ class Tree:
     def initial(self) -> tuple[Node, ...]:
         """The states entered first."""
         return self.find(targets_of(self.machine.initial_state))
-
-    @property
-    def ends(self) -> bool:
-        """Whether the machine has a final state of its own, so that instances are meant to complete."""
-        return any(node.state.type == "final" for node in self.top)
 
     def default(self, node: Node) -> tuple[Node, ...]:
         """The states entered when this one is, by default: itself not included."""

@@ -28,34 +28,62 @@ def check(tree: Tree, findings: Findings) -> None:
 def entered(tree: Tree, targets: tuple[Node, ...]) -> set[Node]:
     """Give all states that are entered on the way to these targets, with what they enter by default (SCXML §3.13)."""
     found: set[Node] = set()
+    #: parallel states whose regions are all in
+    whole: set[Node] = set()
     todo = list(targets)
+    seen: set[Node] = set()
     while todo:
         node = todo.pop()
-        if node in found:
+        if node in seen:
             continue
+        seen.add(node)
         found.add(node)
         todo.extend(tree.default(node))
         inner = node
         for outer in node.ancestors():
-            # a state left and entered again may already be there; then so are the states around it
             found.add(outer)
-            if outer.state.type == "parallel":
+            if outer.state.type == "parallel" and outer not in whole:
+                whole.add(outer)
                 todo.extend(region for region in outer.regular if region is not inner)
             inner = outer
     return found
 
 
 def reachable(tree: Tree) -> set[Node]:
-    """Give every state that some run can enter."""
+    """Give every state that some run can enter.
+
+    As `entered`, for all transitions together: each state is followed once as a target and once as a source.
+    """
     reached: set[Node] = set()
-    todo = list(entered(tree, tree.initial))
-    while todo:
-        node = todo.pop()
-        if node in reached:
+    entered_whole: set[Node] = set()
+    #: by parallel state: the one region that was only entered through a target inside it; None: no such region
+    spared: dict[Node, Node | None] = {}
+    targets = list(tree.initial)
+
+    def reach(node: Node) -> None:
+        if node not in reached:
+            reached.add(node)
+            targets.extend(target for edge in node.transitions for target in edge.targets)
+
+    while targets:
+        node = targets.pop()
+        if node in entered_whole:
             continue
-        reached.add(node)
-        for edge in node.transitions:
-            todo.extend(found for found in entered(tree, edge.targets) if found not in reached)
+        entered_whole.add(node)
+        reach(node)
+        targets.extend(tree.default(node))
+        inner = node
+        for outer in node.ancestors():
+            reach(outer)
+            if outer.state.type == "parallel":
+                if outer not in spared:
+                    spared[outer] = inner
+                    targets.extend(region for region in outer.regular if region is not inner)
+                elif (region := spared[outer]) not in (None, inner):
+                    assert region is not None
+                    spared[outer] = None
+                    targets.append(region)
+            inner = outer
     return reached
 
 
@@ -63,13 +91,13 @@ def reachable(tree: Tree) -> set[Node]:
 
 
 def _dead_ends(tree: Tree, reached: set[Node], findings: Findings) -> None:
+    ways_out: dict[Node, set[Node]] = {}
     for node in tree.nodes:
-        if node.kind != "atomic" or node not in reached or _can_be_left(node):
+        if node.kind != "atomic" or node not in reached or _can_be_left(node, ways_out):
             continue
-        # Where instances are not meant to complete, or another region goes on, standing still may be meant.
-        severity = "error" if tree.ends and not node.in_region else "warning"
         findings.add(
-            "error" if severity == "error" else "warning",
+            # Where instances are not meant to complete, or another region goes on, standing still may be meant.
+            "error" if tree.ends and not node.in_region else "warning",
             "dead_end",
             node.pointer,
             f"Nothing can ever leave `{node.id}`, and it is not final.",
@@ -77,25 +105,29 @@ def _dead_ends(tree: Tree, reached: set[Node], findings: Findings) -> None:
         )
 
 
-def _can_be_left(leaf: Node) -> bool:
+def _can_be_left(leaf: Node, ways_out: dict[Node, set[Node]]) -> bool:
     """Whether a transition of it, of a state around it, or of another region of those can leave it."""
     inner: Node | None = None
     for outer in leaf.lineage():
         if any(_leaves(edge, leaf) for edge in outer.transitions):
             return True
         if inner is not None and outer.state.type == "parallel":
-            for region in outer.children:
-                if region is inner:
-                    continue
-                for node in (region, *region.below()):
-                    if any(
-                        not (target is region or target.is_inside(region))
-                        for e in node.transitions
-                        for target in e.targets
-                    ):
-                        return True
+            if outer not in ways_out:
+                ways_out[outer] = {region for region in outer.children if _leads_out(region)}
+            if ways_out[outer] - {inner}:
+                return True
         inner = outer
     return False
+
+
+def _leads_out(region: Node) -> bool:
+    """Whether a transition from inside a region ends outside of it, which leaves all regions."""
+    return any(
+        target is not region and not target.is_inside(region)
+        for node in (region, *region.below())
+        for edge in node.transitions
+        for target in edge.targets
+    )
 
 
 def _leaves(edge: Edge, leaf: Node) -> bool:
