@@ -65,7 +65,8 @@ def _literal(value: Any, type_: str) -> str:
     if isinstance(value, list):
         inner = ", ".join(_literal(element, "text") for element in value)
         return f"ARRAY[{inner}]::{type_}"
-    text = str(value).replace("'", "''")
+    # pgbench takes `:name` for a variable, inside strings too.
+    text = re.sub(r":(?=[A-Za-z_])", ": ", str(value).replace("'", "''"))
     return f"'{text}'::{type_}"
 
 
@@ -171,13 +172,13 @@ async def _script(engine: Engine, cast: Cast, folder: Path) -> tuple[Path, Path]
     head = "\\set n :n + 1\n"
     prefix = instance_id.replace("-", "")[:8]
     # Ids grow with time as the engine's do: a common beginning, a count, then the client.
-    one = f"('{prefix}' || lpad(to_hex(:n), 4, '0') || '7' || lpad(to_hex(:client_id), 3, '0') || '8' || lpad(to_hex(:n), 15, '0'))::uuid"
+    one = f"('{prefix}' || lpad(to_hex(:n), 4, '0') || '7' || lpad(to_hex(:client_id::int), 3, '0') || '8' || lpad(to_hex(:n::bigint), 15, '0'))::uuid"
     many = (
-        f"('{prefix}' || lpad(to_hex((:n / 4096)::int), 4, '0') || '7' || lpad(to_hex((:n % 4096)::int), 3, '0') || '8' || "
-        "lpad(to_hex(:client_id), 7, '0') || lpad(to_hex(g), 8, '0'))::uuid"
+        f"('{prefix}' || lpad(to_hex((:n::bigint / 4096)::int), 4, '0') || '7' || lpad(to_hex((:n::bigint % 4096)::int), 3, '0') || '8' || "
+        "lpad(to_hex(:client_id::int), 7, '0') || lpad(to_hex(g), 8, '0'))::uuid"
     )
     scripts = []
-    for name, instance, source in (("one", one.replace("to_hex(:n), 4", "to_hex((:n / 65536)::int), 4"), ""),
+    for name, instance, source in (("one", one.replace("to_hex(:n), 4", "to_hex((:n::bigint / 65536)::int), 4"), ""),
                                    ("batched", many, f"FROM generate_series(1, {BATCH}) g")):  # fmt: skip
         path = folder / f"{name}.sql"
         statements = [_statement(step, rows, instance, source) for step, rows in enumerate(steps)]

@@ -69,7 +69,8 @@ async def test_an_expense_goes_from_draft_to_paid(world: World) -> None:
     instance_id = started.instance.id
     assert started.instance.current_state == "draft"
     submitted = await world.do(instance_id, "ada", FireTrigger("submit"))
-    assert isinstance(submitted, Accepted) and submitted.instance.assigned_to == world.users["grace"]
+    assert isinstance(submitted, Accepted)
+    assert submitted.instance.assigned_to == world.users["grace"]
     open_items = await world.engine.pool.fetch(
         "SELECT step_id, approver_id::text FROM workflow_approvals "
         "WHERE tenant_id = 'default' AND workflow_instance_id = $1 AND action IS NULL",
@@ -78,7 +79,8 @@ async def test_an_expense_goes_from_draft_to_paid(world: World) -> None:
     assert [tuple(row) for row in open_items] == [("manager", world.users["grace"])]
     assert isinstance(await world.do(instance_id, "grace", RecordDecision("approve")), Accepted)
     paid = await world.do(instance_id, "edsger", RecordDecision("approve"))
-    assert isinstance(paid, Accepted) and paid.instance.status == "completed"
+    assert isinstance(paid, Accepted)
+    assert paid.instance.status == "completed"
     assert len(await world.check(instance_id)) == 4
     left = await world.engine.pool.fetchval("SELECT count(*) FROM workflow_jobs WHERE tenant_id = 'default'")
     assert left == 0, "an ended instance leaves no timers behind"
@@ -102,7 +104,8 @@ async def test_two_hundred_voters_at_once_all_get_an_answer(world: World) -> Non
     )
     assert decided == 200
     final = await world.do(started.instance.id, "voter3", RecordDecision("approve"))
-    assert isinstance(final, Rejection) and final.reason is Reason.INSTANCE_ENDED
+    assert isinstance(final, Rejection)
+    assert final.reason is Reason.INSTANCE_ENDED
 
 
 async def test_a_double_click_counts_once(world: World) -> None:
@@ -113,7 +116,8 @@ async def test_a_double_click_counts_once(world: World) -> None:
     answers = await asyncio.gather(*(world.do(started.instance.id, "one", RecordDecision("approve")) for _ in range(2)))
     accepted = [answer for answer in answers if isinstance(answer, Accepted)]
     refused = [answer for answer in answers if isinstance(answer, Rejection)]
-    assert len(accepted) == 1 and [r.reason for r in refused] == [Reason.ALREADY_DECIDED]
+    assert len(accepted) == 1
+    assert [r.reason for r in refused] == [Reason.ALREADY_DECIDED]
 
 
 async def test_the_same_key_gives_the_same_answer(world: World) -> None:
@@ -128,8 +132,10 @@ async def test_the_same_key_gives_the_same_answer(world: World) -> None:
     first = await world.do(instance_id, "ada", FireTrigger("submit"), request=submit)
     await world.do(instance_id, "grace", RecordDecision("approve"))
     again = await world.do(instance_id, "ada", FireTrigger("submit"), request=submit)
-    assert isinstance(first, Accepted) and isinstance(again, Accepted)
-    assert again.replayed and again.seq == first.seq == 2
+    assert isinstance(first, Accepted)
+    assert isinstance(again, Accepted)
+    assert again.replayed
+    assert again.seq == first.seq == 2
     assert again.instance.status == first.instance.status and again.instance.revision == 2, "as it was, not as it is"
     other = await world.do(instance_id, "ada", FireTrigger("submit"), request=request_key(key="k2", body=b"1" * 32))
     assert isinstance(other, KeyReused)
@@ -150,7 +156,8 @@ async def test_what_the_database_refuses_hurts_nobody_else(world: World) -> None
     )
     refused = [n for n, answer in enumerate(answers) if not isinstance(answer, Accepted)]
     assert refused == [37]
-    assert isinstance(answers[37], Rejection) and answers[37].reason is Reason.INSTANCE_EXISTS
+    assert isinstance(answers[37], Rejection)
+    assert answers[37].reason is Reason.INSTANCE_EXISTS
 
 
 async def test_a_revision_that_has_moved_is_refused(world: World) -> None:
@@ -235,7 +242,8 @@ async def test_a_vote_rests_on_the_directory_as_it_is_at_the_commit(world: World
     assert isinstance(await world.do(started.instance.id, "one", RecordDecision("approve")), Accepted)
     await world.engine.directory.update_user(world.admin, "two", {"roles": []})
     answer = await world.do(started.instance.id, "two", RecordDecision("approve"))
-    assert isinstance(answer, Rejection) and answer.reason is Reason.NOT_AN_APPROVER
+    assert isinstance(answer, Rejection)
+    assert answer.reason is Reason.NOT_AN_APPROVER
 
 
 async def test_a_full_queue_says_so(make_world: MakeWorld) -> None:
@@ -311,7 +319,8 @@ async def test_a_suspended_clock_keeps_its_remaining_time(world: World) -> None:
     resumed = await world.do(instance_id, None, ResumeInstance())
     assert isinstance(resumed, Accepted)
     after = resumed.instance.machine.timers[timer.id]
-    assert after.due_at is not None and timer.due_at is not None
+    assert after.due_at is not None
+    assert timer.due_at is not None
     assert abs(after.due_at - timer.due_at) < timedelta(seconds=5)
     await world.check(instance_id)
 
@@ -337,8 +346,10 @@ async def test_a_script_is_fetched_beside_the_batch(world: World) -> None:
         world.do(started.instance.id, "ada", FireTrigger("go")),
         world.do(started.instance.id, "ada", UpdateData(patch={"note": "too late"})),
     )
-    assert isinstance(first, Accepted) and first.instance.current_state == "large"
-    assert isinstance(second, Rejection) and second.reason is Reason.INSTANCE_ENDED
+    assert isinstance(first, Accepted)
+    assert first.instance.current_state == "large"
+    assert isinstance(second, Rejection)
+    assert second.reason is Reason.INSTANCE_ENDED
     record = (await world.check(started.instance.id))[-1]["record"]
     assert '"script:' in record, "the answer is kept with the row that rests on it"
 
@@ -366,10 +377,12 @@ async def test_much_work_is_done_alone_and_endless_work_is_refused(make_world: M
     data = {"xs": list(range(60)), "n": 0}
     heavy = await world.start(await world.publish(sums("heavy", 2)), data=data)
     answer = await world.do(heavy.instance.id, "ada", FireTrigger("go"))
-    assert isinstance(answer, Accepted) and answer.instance.status == "completed"
+    assert isinstance(answer, Accepted)
+    assert answer.instance.status == "completed"
     endless = await world.start(await world.publish(sums("endless", 5)), data=data)
     answer = await world.do(endless.instance.id, "ada", FireTrigger("go"))
-    assert isinstance(answer, Rejection) and answer.reason is Reason.BUDGET_EXCEEDED
+    assert isinstance(answer, Rejection)
+    assert answer.reason is Reason.BUDGET_EXCEEDED
     await world.check(heavy.instance.id)
     await world.check(endless.instance.id)
 

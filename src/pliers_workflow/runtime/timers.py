@@ -139,7 +139,10 @@ class TimerDispatcher:
         commands = [Command(id=f"timer:{timer.id}:{timer.token}:{uuid4().hex[:8]}", actor=_ENGINE, order=FireTimer(timer.name))
                     for timer in timers]  # fmt: skip
         answers = await asyncio.gather(
-            *(self._execute(tenant_id, timer.instance_id, command) for timer, command in zip(timers, commands, strict=True)),
+            *(
+                self._execute(tenant_id, timer.instance_id, command)
+                for timer, command in zip(timers, commands, strict=True)
+            ),
             return_exceptions=True,
         )
         gone: list[_Claimed] = []

@@ -179,7 +179,12 @@ class BatchWrites:
         return bool(self._logged)
 
     def instance(
-        self, tenant_id: str, before: Instance | None, after: Instance, history_hash: bytes, directory_revision: int | None
+        self,
+        tenant_id: str,
+        before: Instance | None,
+        after: Instance,
+        history_hash: bytes,
+        directory_revision: int | None,
     ) -> None:
         """The instance as it is after all its commands; `directory_revision` None: it rests on no directory fact."""
         data = None if before is not None and before.data is after.data else _encode(after.data).decode()
@@ -234,7 +239,12 @@ class BatchWrites:
 
     def schedule(self, tenant_id: str, instance_id: str, timer: Timer, created_at: datetime) -> None:
         """A timer's job, new or anew."""
-        clock = {"budget": timer.budget_ms, "used": timer.used_ms, "calendar": timer.calendar, "paused_at": timer.paused_at}
+        clock = {
+            "budget": timer.budget_ms,
+            "used": timer.used_ms,
+            "calendar": timer.calendar,
+            "paused_at": timer.paused_at,
+        }
         self._scheduled.append((
             tenant_id, identity.job_id(instance_id, timer.id), instance_id, timer.id, timer.due_at or _FAR,
             _encode(clock).decode(), created_at,
