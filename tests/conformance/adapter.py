@@ -7,10 +7,14 @@ missing members of event data, joining text and numbers) the CEL written here sa
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pliers_workflow.definition.findings import Finding
 
 
 class NotSupported(Exception):
@@ -20,6 +24,30 @@ class NotSupported(Exception):
 def to_document(case: Mapping[str, Any]) -> dict[str, Any]:
     """The definition document of a case."""
     return _Adapter(case["statechart"]).document(case["name"])
+
+
+def without_findings(document: dict[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:
+    """
+    The same workflow, where only our stricter checks stand in the way.
+
+    SCXML allows states that nothing leaves and transitions that another one always precedes; to us both are mistakes
+    of an author. A trigger that nobody fires leads out of the former, and the latter are never taken anyway.
+    """
+    changed = copy.deepcopy(document)
+    machine = changed["stateMachine"]
+    dropped = set()
+    for finding in findings:
+        parts = finding.pointer.split("/")[1:]
+        if finding.code == "never_taken":
+            dropped.add(int(parts[2]))
+        elif finding.code == "dead_end":
+            place: Any = changed
+            for part in parts:
+                place = place[int(part)] if isinstance(place, list) else place[part]
+            target = next(iter(machine["states"]))
+            machine["transitions"].append({"from": place["id"], "to": target, "trigger": "never.fired"})
+    machine["transitions"] = [each for index, each in enumerate(machine["transitions"]) if index not in dropped]
+    return changed
 
 
 class _Adapter:
