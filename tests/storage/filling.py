@@ -80,6 +80,13 @@ INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_
 SELECT $1, number_id('j', n), 'timer', number_id('i', n), 'timer/1', now() + n * interval '1 second'
 FROM generate_series($2::bigint, $3::bigint) n WHERE n % 50 = 0
 """
+_KEYS = """
+INSERT INTO idempotency_records (
+    tenant_id, principal, route, key, body_hash, workflow_instance_id, seq, command_id, expires_at)
+SELECT $1, 'user' || n % 200, 'POST /api/v1/workflow-instances/' || number_id('i', n) || '/approve', 'key' || n,
+       sha256(n::text::bytea), number_id('i', n), 1, 'command' || n, now() + interval '1 day'
+FROM generate_series($2::bigint, $3::bigint) n
+"""
 
 
 async def fill(connection: asyncpg.Connection[Any], instances: int, *, tenant_id: str = TENANT) -> None:
@@ -91,7 +98,7 @@ async def fill(connection: asyncpg.Connection[Any], instances: int, *, tenant_id
         await connection.execute(_NUMBER_ID)
         for statement in (_DEFINITION, _USERS, _SETS, _MEMBERS):
             await connection.execute(statement, tenant_id)
-        for statement in (_INSTANCES, _APPROVALS, _HISTORY, _JOBS):
+        for statement in (_INSTANCES, _APPROVALS, _HISTORY, _JOBS, _KEYS):
             await connection.execute(statement, tenant_id, 1, instances)
 
 

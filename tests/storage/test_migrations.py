@@ -101,7 +101,7 @@ async def test_a_lock_is_not_waited_for_in_the_way_of_others(empty_database: str
     running = asyncio.create_task(migrate(empty_database, folder=folder))
     # Its first try must have failed before the lock is let go: the server counts it.
     async with asyncio.timeout(30):
-        while not await fetchval(empty_database, ROLLED_BACK):  # noqa: ASYNC110 - another process's doing has no event here
+        while not await fetchval(empty_database, ROLLED_BACK):
             await asyncio.sleep(0.05)
     await transaction.rollback()
     assert await running == ["0002_b"]
