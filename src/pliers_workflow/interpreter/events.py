@@ -91,7 +91,7 @@ class TriggerRaised(_Event, frozen=True, tag="workflow.trigger.raised"):
 
 
 class ErrorOccurred(_Event, frozen=True, tag="workflow.error.occurred"):
-    """An expression or action failed inside a chart that handles `error.execution`."""
+    """An expression or action failed: where the chart handles that, it raised `error.execution`; else it was passed over."""
 
     message: str
     source: str | None = None
