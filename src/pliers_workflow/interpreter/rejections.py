@@ -26,7 +26,10 @@ class Reason(StrEnum):
 
     # about the command as such
     INSTANCE_EXISTS = "instance_exists", "This instance has been started already."
-    REVISION_CONFLICT = "revision_conflict", "The instance has changed since you read it; read it again and repeat what still makes sense."
+    REVISION_CONFLICT = (
+        "revision_conflict",
+        "The instance has changed since you read it; read it again and repeat what still makes sense.",
+    )
     INSTANCE_ENDED = "instance_ended", "The instance has ended; nothing can be done with it any more."
     SUSPENDED = "suspended", "The instance is suspended; resume it first."
     NOT_SUSPENDED = "not_suspended", "The instance is not suspended, so there is nothing to resume."
@@ -36,25 +39,55 @@ class Reason(StrEnum):
     # approvals
     NOTHING_TO_DECIDE = "nothing_to_decide", "No approval stage is open here."
     UNKNOWN_STAGE = "unknown_stage", "The stage or work item named is not open; `details.open` lists what is."
-    ALREADY_DECIDED = "already_decided", "You have decided in this stage already, or it was settled before your decision arrived."
+    ALREADY_DECIDED = (
+        "already_decided",
+        "You have decided in this stage already, or it was settled before your decision arrived.",
+    )
     NOT_AN_APPROVER = "not_an_approver", "You are not among those asked in this stage."
-    SELF_APPROVAL_FORBIDDEN = "self_approval_forbidden", "The requester may not decide on their own request, nor through a delegate."
-    DECIDED_IN_OTHER_STAGE = "decided_in_other_stage", "You decided in an earlier stage of this chain; this one needs another person."
+    SELF_APPROVAL_FORBIDDEN = (
+        "self_approval_forbidden",
+        "The requester may not decide on their own request, nor through a delegate.",
+    )
+    DECIDED_IN_OTHER_STAGE = (
+        "decided_in_other_stage",
+        "You decided in an earlier stage of this chain; this one needs another person.",
+    )
     AMBIGUOUS_STAGE = "ambiguous_stage", "Several stages are open to you; name one in `stage`."
     COMMENTS_REQUIRED = "comments_required", "This stage wants a comment with every decision."
     DELEGATION_FORBIDDEN = "delegation_forbidden", "This chain does not let approvers delegate."
-    DELEGATION_LOOP = "delegation_loop", "That person has passed this item on already, is asked already, or is yourself."
+    DELEGATION_LOOP = (
+        "delegation_loop",
+        "That person has passed this item on already, is asked already, or is yourself.",
+    )
     REQUEST_CHANGES_FORBIDDEN = "request_changes_forbidden", "This chain does not let approvers ask for changes."
     # transitions and data
-    UNKNOWN_TRIGGER = "unknown_trigger", "No transition of the active states takes this trigger; `details.available` lists those that would be taken."
-    GUARD_FAILED = "guard_failed", "A transition takes this trigger, but its guard does not hold; `details.explanation` says why."
+    UNKNOWN_TRIGGER = (
+        "unknown_trigger",
+        "No transition of the active states takes this trigger; `details.available` lists those that would be taken.",
+    )
+    GUARD_FAILED = (
+        "guard_failed",
+        "A transition takes this trigger, but its guard does not hold; `details.explanation` says why.",
+    )
     GUARD_ERROR = "guard_error", "A guard could not be evaluated; `details.explanation` says where."
-    TARGET_NOT_REACHED = "target_not_reached", "No enabled transition leads to the target state; /advance goes through transitions and never jumps."
+    TARGET_NOT_REACHED = (
+        "target_not_reached",
+        "No enabled transition leads to the target state; /advance goes through transitions and never jumps.",
+    )
     DATA_LOCKED = "data_locked", "The data cannot be edited in this state."
-    DATA_INVALID = "data_invalid", "The data would not match the definition's schema; `details.findings` lists every deviation."
+    DATA_INVALID = (
+        "data_invalid",
+        "The data would not match the definition's schema; `details.findings` lists every deviation.",
+    )
     EXECUTION_ERROR = "execution_error", "An action of the definition failed with an error; nothing was changed."
-    ENDLESS_LOOP = "endless_loop", "The definition did not come to rest within its budget of microsteps; nothing was changed."
-    BUDGET_EXCEEDED = "budget_exceeded", "Interpreting this command took more work than is allowed; nothing was changed."
+    ENDLESS_LOOP = (
+        "endless_loop",
+        "The definition did not come to rest within its budget of microsteps; nothing was changed.",
+    )
+    BUDGET_EXCEEDED = (
+        "budget_exceeded",
+        "Interpreting this command took more work than is allowed; nothing was changed.",
+    )
     DATA_TOO_LARGE = "data_too_large", "The instance data would exceed 256 kB; keep large values as attachments."
     # timers
     TIMER_GONE = "timer_gone", "The timer has fired, or was cancelled or moved."
