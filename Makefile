@@ -60,11 +60,11 @@ test: check ## Checks and all tests, with a real PostgreSQL (under 15 minutes on
 
 .PHONY: test-fast
 test-fast: $(READY) ## The pure packages only: seconds, no database
-	$(BIN)/python -m pytest -q -m "not slow" tests/definition tests/interpreter tests/properties tests/conformance $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" tests/definition tests/interpreter tests/properties tests/conformance $(ARGS)
 
 .PHONY: conformance
 conformance: $(READY) ## The statechart cases of a folder through our definitions: make conformance CASES=folder
-	$(if $(CASES),PLIERS_CONFORMANCE_CASES="$(CASES)") $(BIN)/python -m pytest -q tests/conformance $(ARGS)
+	$(BIN)/python -m tests.conformance.run $(CASES)
 
 .PHONY: check
 check: $(READY) ## Formatting, lints, types, import contracts, the lock
