@@ -48,7 +48,9 @@ async def test_a_stale_draft_is_not_overwritten(world: World) -> None:
     """Two authors: the second one's If-Match is stale, gets 412, and the first one's work stays."""
     created = await world.admin("POST", "/workflows", EXPENSE, status=201)
     etag = created.headers["etag"]
-    await world.admin("PUT", "/workflows/expense", {**EXPENSE, "title": "First"}, headers={"If-Match": etag}, status=200)
+    await world.admin(
+        "PUT", "/workflows/expense", {**EXPENSE, "title": "First"}, headers={"If-Match": etag}, status=200
+    )
     stale = await world.admin(
         "PUT", "/workflows/expense", {**EXPENSE, "title": "Second"}, headers={"If-Match": etag}, status=412
     )
@@ -117,7 +119,10 @@ async def test_writing_takes_the_right_permission(company: World) -> None:
     ada = company.callers["ada"]
     author = await company.person("ada", ("author",))
     publisher = await company.person("ada", ("publisher",))
-    assert (await ada("POST", "/workflows", version("2.0.0"), status=403)).json()["details"]["anyOf"] == ["author", "admin"]
+    assert (await ada("POST", "/workflows", version("2.0.0"), status=403)).json()["details"]["anyOf"] == [
+        "author",
+        "admin",
+    ]
     await ada("POST", "/workflows/expense/publish", status=403)
     await author("PUT", "/workflows/expense", version("1.1.0"), status=200)
     await author("POST", "/workflows/expense/publish", status=403)

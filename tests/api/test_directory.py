@@ -17,7 +17,9 @@ async def test_a_person_is_made_changed_and_deactivated(world: World) -> None:
     assert (ada["roles"], ada["attributes"]) == (["staff"], {"level": 3})
     caller = await world.person("ada")
     etag = created.headers["etag"]
-    changed = await world.admin("PATCH", "/users/ada", {"email": "ada@example.org"}, headers={"If-Match": etag}, status=200)
+    changed = await world.admin(
+        "PATCH", "/users/ada", {"email": "ada@example.org"}, headers={"If-Match": etag}, status=200
+    )
     assert (changed.json()["email"], changed.json()["name"]) == ("ada@example.org", "Ada")
     await world.admin("PATCH", "/users/ada", {"name": "X"}, headers={"If-Match": etag}, status=412)
     assert (await world.admin("PATCH", "/users/ada", {"email": None})).json()["email"] is None

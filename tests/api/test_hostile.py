@@ -144,7 +144,12 @@ async def test_nothing_is_answered_without_a_token(
     world: World, headers: dict[str, Any], code: str, challenge: str
 ) -> None:
     """401 with the challenge that RFC 6750 wants, before anything is looked up."""
-    for method, path in (("GET", "/workflows"), ("POST", "/workflows"), ("GET", "/workflow-instances/x"), ("GET", "/me")):
+    for method, path in (
+        ("GET", "/workflows"),
+        ("POST", "/workflows"),
+        ("GET", "/workflow-instances/x"),
+        ("GET", "/me"),
+    ):
         refused = await world.nobody(method, path, headers=headers, status=401)
         assert refused.json()["code"] == code
         assert challenge in refused.headers["www-authenticate"]
@@ -167,7 +172,9 @@ async def test_another_tenant_s_ids_are_not_there(company: World) -> None:
     at = f"/workflow-instances/{instance['id']}"
     definition = (await company.admin("GET", "/workflows/expense")).json()["id"]
     user = (await company.admin("GET", "/users/ada")).json()["id"]
-    form = (await company.callers["ada"]("POST", "/submissions", {"formId": "trip", "data": {}}, status=201)).json()["id"]
+    form = (await company.callers["ada"]("POST", "/submissions", {"formId": "trip", "data": {}}, status=201)).json()[
+        "id"
+    ]
     binding_body = {"formId": "trip", "workflowId": "expense"}
     binding = (await company.admin("POST", "/submission-bindings", binding_body, status=201)).json()["id"]
     token = (await company.callers["ada"]("GET", "/me")).json()["tokenId"]

@@ -37,7 +37,9 @@ async def test_numbers_come_back_exactly(company: World) -> None:
     """A decimal is the same digits after a round trip, in the answer and when read again."""
     ada = company.callers["ada"]
     content = b'{"data": {"amount": 0.10, "big": 123456789012345678901234567890, "tiny": 1.000000000000000000001}}'
-    answer = await ada("POST", "/workflows/expense/instances", content=content, headers={"Content-Type": "application/json"})
+    answer = await ada(
+        "POST", "/workflows/expense/instances", content=content, headers={"Content-Type": "application/json"}
+    )
     sent = EXACT.decode(content)["data"]
     body = EXACT.decode(answer.content)
     assert body["instanceData"] == sent

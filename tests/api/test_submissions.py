@@ -65,7 +65,11 @@ async def test_a_start_that_failed_is_kept_and_retried(company: World) -> None:
     """The submission stays; the operator sees the reason, sets it right and retries."""
     operator = await company.person("eve", ("operator", "author"))
     ada = company.callers["ada"]
-    wrong = {**BINDING, "condition": "true", "dataMapping": {"submission": {"amount": "submission.total / submission.share"}}}
+    wrong = {
+        **BINDING,
+        "condition": "true",
+        "dataMapping": {"submission": {"amount": "submission.total / submission.share"}},
+    }
     await operator("POST", "/submission-bindings", wrong, status=201)
     made = (await ada("POST", "/submissions", {"formId": "trip", "data": {"total": 20, "share": 0}}, status=201)).json()
     assert (made["instances"], len(made["failed"])) == ([], 1)

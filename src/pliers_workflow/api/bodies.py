@@ -48,9 +48,11 @@ def _exact(number: str) -> int | Decimal:
             "unstorable_value",
             f"The number {number[:40]}{'…' if len(number) > 40 else ''} is out of range (more than {DIGITS_MAX} digits); "
             "send it as text.",
-            findings=[FindingView("", "number_out_of_range", f"a number has more than {DIGITS_MAX} digits", "send it as text")],
+            findings=[
+                FindingView("", "number_out_of_range", f"a number has more than {DIGITS_MAX} digits", "send it as text")
+            ],
         ) from None
-    return value if value else value.copy_abs()  # jsonb has no negative zero
+    return value or value.copy_abs()  # jsonb has no negative zero
 
 
 _decode_any: Final = msgspec.json.Decoder(float_hook=_exact).decode
@@ -193,7 +195,7 @@ def _located(value: Any, pointer: str, depth: int = 0) -> ApiError:
         if depth >= DEPTH_MAX:
             return _too_deep()
         for key, item in value.items() if kind is dict else enumerate(value):
-            if kind is dict and "\0" in key:
+            if "\0" in str(key):
                 return _unstorable(pointer, "nul_character", "has a key with a NUL character", "rename it")
             if _colons(item, True, depth + 1) < 0:
                 return _located(item, f"{pointer}/{_escaped(str(key))}", depth + 1)
@@ -205,7 +207,9 @@ def _refuse_duplicate_keys(body: bytes) -> None:
         seen: set[str] = set()
         for key, _ in items:
             if key in seen:
-                raise _unstorable(None, "duplicate_key", f"names the key {key[:100]!r} twice in one object", "keep one of them")
+                raise _unstorable(
+                    None, "duplicate_key", f"names the key {key[:100]!r} twice in one object", "keep one of them"
+                )
             seen.add(key)
 
     try:
@@ -228,7 +232,9 @@ def _unstorable(pointer: str | None, code: str, what: str, hint: str) -> ApiErro
 
 def _too_deep() -> ApiError:
     finding = FindingView("", "too_deep", f"the body is nested deeper than {DEPTH_MAX} levels", "flatten it")
-    return ApiError("unstorable_value", f"The body is nested deeper than {DEPTH_MAX} levels; flatten it.", findings=[finding])
+    return ApiError(
+        "unstorable_value", f"The body is nested deeper than {DEPTH_MAX} levels; flatten it.", findings=[finding]
+    )
 
 
 def _malformed(body: bytes, error: msgspec.DecodeError) -> ApiError:

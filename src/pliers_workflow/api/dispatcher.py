@@ -22,7 +22,6 @@ from starlette.types import Receive, Scope, Send
 
 from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown, Overloaded, ShuttingDown
 from pliers_workflow.runtime.errors import (
-    ConflictError,
     ForbiddenError,
     InvalidError,
     KeyReusedError,
@@ -138,7 +137,9 @@ class Dispatcher:
             if following is None:
                 following = node.variable
                 if following is None:
-                    raise ApiError("not_found", "There is no such address in this API; the reference lists all of them.")
+                    raise ApiError(
+                        "not_found", "There is no such address in this API; the reference lists all of them."
+                    )
                 values.append(part)
             node = following
         endpoint = node.endpoints.get("GET" if method == "HEAD" else method)
@@ -194,7 +195,9 @@ class Dispatcher:
             raw_key = headers.get(b"idempotency-key")
             if raw_key is not None:
                 if not _KEY_FORM.fullmatch(raw_key):
-                    raise ApiError("invalid_header", "`Idempotency-Key` must be 1 to 255 visible ASCII characters, no blanks.")
+                    raise ApiError(
+                        "invalid_header", "`Idempotency-Key` must be 1 to 255 visible ASCII characters, no blanks."
+                    )
                 key = raw_key.decode("ascii")
             raw_match = headers.get(b"if-match")
             if raw_match is not None and endpoint.conditional:
@@ -205,9 +208,7 @@ class Dispatcher:
                     raise Overloaded(retry_after)
             if endpoint.body_decoder is not None:
                 body = arguments["body"] = await self._body(endpoint, scope, headers, receive)
-        call = Call(
-            self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body
-        )
+        call = Call(self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body)
         return await endpoint.handler(call, **arguments)
 
     async def _authenticate(self, endpoint: Endpoint, authorization: bytes | None) -> Principal:
@@ -294,7 +295,8 @@ def _of_service(error: RequestError, endpoint: Endpoint | None) -> ApiError:
         case InvalidError():
             code = wrong_input
             findings = tuple(
-                FindingView(found.pointer, found.code, found.message, found.hint, found.severity) for found in error.findings
+                FindingView(found.pointer, found.code, found.message, found.hint, found.severity)
+                for found in error.findings
             )
         case _:
             code = "conflict"
@@ -311,7 +313,9 @@ def _query(into: type[msgspec.Struct], query_string: bytes) -> Any:
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict")
     except (UnicodeDecodeError, ValueError):
-        raise ApiError("invalid_parameter", "The query string is not percent-encoded UTF-8, or has over 50 fields.") from None
+        raise ApiError(
+            "invalid_parameter", "The query string is not percent-encoded UTF-8, or has over 50 fields."
+        ) from None
     values = dict(pairs)
     if len(values) != len(pairs):
         seen: set[str] = set()
@@ -326,7 +330,9 @@ def _query(into: type[msgspec.Struct], query_string: bytes) -> Any:
     for name in values:
         if name not in fields:
             known = ", ".join(fields)
-            raise invalid_parameter(name[:100], "is unknown here", f"known: {known}" if known else "there are none here")
+            raise invalid_parameter(
+                name[:100], "is unknown here", f"known: {known}" if known else "there are none here"
+            )
     try:
         return msgspec.convert(values, into, strict=False)
     except msgspec.ValidationError as error:

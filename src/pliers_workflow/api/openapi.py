@@ -143,7 +143,9 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         operation["parameters"] = parameters
     if endpoint.takes_body:
         schema = (
-            {"$ref": _REF.format(name=endpoint.body_schema)} if endpoint.body_schema else schema_of[_key(endpoint.body_type)]
+            {"$ref": _REF.format(name=endpoint.body_schema)}
+            if endpoint.body_schema
+            else schema_of[_key(endpoint.body_type)]
         )
         operation["requestBody"] = {
             "required": not endpoint.body_optional,
@@ -300,4 +302,6 @@ def _definition_components() -> dict[str, Any]:
         return value
 
     top = {name: value for name, value in schema.items() if name not in ("$defs", "$schema", "$id")}
-    return {"WorkflowDefinition": moved(top)} | {f"WorkflowDefinition.{name}": moved(part) for name, part in parts.items()}
+    return {"WorkflowDefinition": moved(top)} | {
+        f"WorkflowDefinition.{name}": moved(part) for name, part in parts.items()
+    }

@@ -74,7 +74,9 @@ def _kind(status: int, error_code: ErrorCode, title: str, sentence: str) -> Kind
 
 
 def _reasons(table: Mapping[Reason, tuple[int, ErrorCode, str]]) -> Mapping[Reason, Kind]:
-    return {reason: Kind(status, error_code, title, reason.message) for reason, (status, error_code, title) in table.items()}
+    return {
+        reason: Kind(status, error_code, title, reason.message) for reason, (status, error_code, title) in table.items()
+    }
 
 
 #: Rejections of the interpreter; their sentences are its own. A test holds that no `Reason` is missing.
@@ -118,7 +120,10 @@ EDGE: Final[Mapping[str, Kind]] = {
         400, "VALIDATION_ERROR", "Malformed JSON", "The body is not valid JSON in UTF-8; correct it at the place named."
     ),
     "invalid_header": _kind(
-        400, "VALIDATION_ERROR", "Invalid header", "A request header cannot be understood; the detail says which form it has."
+        400,
+        "VALIDATION_ERROR",
+        "Invalid header",
+        "A request header cannot be understood; the detail says which form it has.",
     ),
     "body_required": _kind(
         422, "VALIDATION_ERROR", "Body required", "This request needs a JSON body; the reference shows its fields."
@@ -197,10 +202,16 @@ EDGE: Final[Mapping[str, Kind]] = {
         503, "RESOURCE_EXHAUSTED", "Overloaded", "Too many commands are waiting; repeat after `Retry-After` seconds."
     ),
     "shutting_down": _kind(
-        503, "RESOURCE_EXHAUSTED", "Shutting down", "This node is draining; repeat the request, another node answers it."
+        503,
+        "RESOURCE_EXHAUSTED",
+        "Shutting down",
+        "This node is draining; repeat the request, another node answers it.",
     ),
     "unavailable": _kind(
-        503, "INTEGRATION_ERROR", "Database unavailable", "The database cannot be reached; repeat after `Retry-After` seconds."
+        503,
+        "INTEGRATION_ERROR",
+        "Database unavailable",
+        "The database cannot be reached; repeat after `Retry-After` seconds.",
     ),
     "outcome_unknown": _kind(
         503,

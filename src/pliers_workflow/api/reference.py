@@ -102,7 +102,9 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
         if "$ref" in parameter:
             parameter = document["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]
         if parameter["in"] == "query":
-            parameters.append(f"- `{parameter['name']}`: {parameter.get('description') or _values(parameter['schema'])}")
+            parameters.append(
+                f"- `{parameter['name']}`: {parameter.get('description') or _values(parameter['schema'])}"
+            )
     if parameters:
         lines += ["Query:", "", *parameters, ""]
     body = operation.get("requestBody")

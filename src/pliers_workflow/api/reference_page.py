@@ -105,7 +105,9 @@ def _operation(
         for status, response in operation["responses"].items()
         if not status.startswith("2")
     )
-    parts.append(f"<details><summary>Problems</summary><table><tr><th>Status<th>Codes</tr>{problems}</table></details></section>")
+    parts.append(
+        f"<details><summary>Problems</summary><table><tr><th>Status<th>Codes</tr>{problems}</table></details></section>"
+    )
     return "".join(parts)
 
 
@@ -176,7 +178,9 @@ def _kind(schema: Mapping[str, Any]) -> str:
         for name, sign in (("minimum", "≥"), ("maximum", "≤"), ("maxLength", "at most"), ("maxItems", "at most"))
         if name in schema
     ]
-    default = f", default <code>{escape(json.dumps(schema['default']))}</code>" if schema.get("default") is not None else ""
+    default = (
+        f", default <code>{escape(json.dumps(schema['default']))}</code>" if schema.get("default") is not None else ""
+    )
     return escape(word) + (f" <span class=soft>{escape(', '.join(limits))}</span>" if limits else "") + default
 
 
@@ -192,4 +196,3 @@ def _inline(text: str) -> str:
     """The little Markdown that descriptions use: code and strong."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked)
-

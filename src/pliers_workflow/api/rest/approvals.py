@@ -128,7 +128,9 @@ async def list_user_approvals(call: Call, userId: UserRef, query: InboxQuery) ->
         row = views.found(await call.engine.directory.get_user(principal.tenant_id, userId), "user")
         person = row.id
     else:
-        await call.engine.audit.denied(principal, "list_user_approvals", f"user:{userId}", ("operator", "auditor", "admin"))
+        await call.engine.audit.denied(
+            principal, "list_user_approvals", f"user:{userId}", ("operator", "auditor", "admin")
+        )
         raise ApiError(
             "permission_missing",
             "You may read your own approvals only (`me`); those of others need operator, auditor or admin.",

@@ -43,9 +43,7 @@ async def list_users(call: Call, query: UsersQuery) -> Reply:
     return Reply(views.page(rows, views.user_view))
 
 
-@routes.post(
-    "/users", "Create a user", answers=UserView, status=201, permissions=_ADMIN, problems=("conflict",)
-)
+@routes.post("/users", "Create a user", answers=UserView, status=201, permissions=_ADMIN, problems=("conflict",))
 async def create_user(call: Call, body: UserInputBody) -> Reply:
     """Add a person. Roles and groups named must be there already."""
     user = UserInput(
@@ -99,9 +97,7 @@ async def update_user(call: Call, userId: UserRef, body: UserChanges) -> Reply: 
 )
 async def deactivate_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
     """Make a person inactive: their tokens stop working and they are asked no more. History keeps their name."""
-    row = await call.engine.directory.deactivate(
-        call.principal, _me(call, userId), call.if_match, request=call.request
-    )
+    row = await call.engine.directory.deactivate(call.principal, _me(call, userId), call.if_match, request=call.request)
     _forget_tokens(call, row.id)
     return Reply(views.user_view(row), revision=row.revision)
 
@@ -153,9 +149,7 @@ def _declare_sets(kind: Literal["role", "group"]) -> None:
         return Reply(views.set_view(row))
 
     async def add_member(call: Call, key: SetKey, userId: UserRef) -> Reply:  # noqa: N803
-        row = await call.engine.directory.add_member(
-            call.principal, kind, key, _me(call, userId), request=call.request
-        )
+        row = await call.engine.directory.add_member(call.principal, kind, key, _me(call, userId), request=call.request)
         return Reply(views.set_view(row))
 
     async def remove_member(call: Call, key: SetKey, userId: UserRef) -> Reply:  # noqa: N803
@@ -166,7 +160,12 @@ def _declare_sets(kind: Literal["role", "group"]) -> None:
 
     at = f"/{many}/{{key}}"
     for declare, handler, name, about in (
-        (routes.get(f"/{many}", f"List {many}", answers=Page[SetView]), list_sets, f"list_{many}", f"All {many} by key."),
+        (
+            routes.get(f"/{many}", f"List {many}", answers=Page[SetView]),
+            list_sets,
+            f"list_{many}",
+            f"All {many} by key.",
+        ),
         (routes.get(at, f"Get a {one}", answers=SetView), get_set, f"get_{one}", f"One {one}, by key."),
         (
             routes.put(at, f"Create or rename a {one}", answers=SetView, permissions=_ADMIN),

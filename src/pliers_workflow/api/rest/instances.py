@@ -22,7 +22,16 @@ from ..endpoint import Call, DefinitionRef, InstanceId, Reply, Routes, invalid_p
 from ..problems import ApiError, FindingView
 from . import views
 from .viewer import viewer_of
-from .wire import AdvanceInput, FieldsQuery, InstancesQuery, InstanceView, Page, ReasonInput, StartInput, UpdateDataInput
+from .wire import (
+    AdvanceInput,
+    FieldsQuery,
+    InstancesQuery,
+    InstanceView,
+    Page,
+    ReasonInput,
+    StartInput,
+    UpdateDataInput,
+)
 
 if TYPE_CHECKING:
     from pliers_workflow.interpreter.commands import Order
@@ -62,7 +71,9 @@ async def advance_instance(call: Call, id: InstanceId, body: AdvanceInput) -> Re
         raise ApiError(
             "invalid_body",
             "Send `trigger`, `targetState`, or both.",
-            findings=[FindingView("", "missing_field", "neither `trigger` nor `targetState` is given", "send one of them")],
+            findings=[
+                FindingView("", "missing_field", "neither `trigger` nor `targetState` is given", "send one of them")
+            ],
         )
     return views.answered(call, await _reach(call, id, body.target_state, body.data))
 
@@ -96,7 +107,13 @@ async def _reach(call: Call, instance_id: str, target: str, data: Any) -> Answer
     return answer
 
 
-_NEXT_ONE = (Reason.UNKNOWN_TRIGGER, Reason.GUARD_FAILED, Reason.GUARD_ERROR, Reason.TARGET_NOT_REACHED, Reason.NOT_ALLOWED)
+_NEXT_ONE = (
+    Reason.UNKNOWN_TRIGGER,
+    Reason.GUARD_FAILED,
+    Reason.GUARD_ERROR,
+    Reason.TARGET_NOT_REACHED,
+    Reason.NOT_ALLOWED,
+)
 
 
 @routes.get("/workflow-instances/{id}", "Get an instance", answers=InstanceView, selects=True)
@@ -123,10 +140,13 @@ async def update_instance(call: Call, id: InstanceId, body: UpdateDataInput) -> 
         raise ApiError(
             "invalid_body",
             "Send either `data`, which replaces everything, or `patch`, which is merged.",
-            findings=[FindingView("", "missing_field", "exactly one of `data` and `patch` is wanted", "send one of them")],
+            findings=[
+                FindingView("", "missing_field", "exactly one of `data` and `patch` is wanted", "send one of them")
+            ],
         )
     order = UpdateData(
-        data=body.data if isinstance(body.data, dict) else None, patch=body.patch if isinstance(body.patch, dict) else None
+        data=body.data if isinstance(body.data, dict) else None,
+        patch=body.patch if isinstance(body.patch, dict) else None,
     )
     return views.answered(call, await execute(call, id, order))
 
@@ -234,7 +254,9 @@ async def user_id(call: Call, person: str) -> str:
         return call.principal.user_id
     row = await call.engine.directory.get_user(call.principal.tenant_id, person)
     if row is None or not row.active:
-        raise ApiError("unknown_user", f"There is no active user {person[:100]!r} in the directory; check the spelling.")
+        raise ApiError(
+            "unknown_user", f"There is no active user {person[:100]!r} in the directory; check the spelling."
+        )
     return row.id
 
 

@@ -83,7 +83,9 @@ async def update_submission(call: Call, id: SubmissionId, body: SubmissionUpdate
     return Reply(views.submission_answer(answer), revision=answer.submission.revision, replayed=answer.replayed)
 
 
-@routes.get("/submission-bindings", "List bindings", answers=Page[BindingView], permissions=("author", "operator", "auditor"))
+@routes.get(
+    "/submission-bindings", "List bindings", answers=Page[BindingView], permissions=("author", "operator", "auditor")
+)
 async def list_bindings(call: Call, query: BindingsQuery) -> Reply:
     """Which forms start which workflows."""
     rows = await call.engine.submissions.list_bindings(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from pliers_workflow.interpreter.facts import User
+from pliers_workflow.interpreter.instance import Status
 from pliers_workflow.storage import read_model
 from pliers_workflow.storage.read_model import Viewer
 
@@ -64,7 +65,9 @@ class Reading:
         """The instance as it is now; None when there is none that the caller may see."""
         return await read_model.get_instance(self._engine.readers, await self.viewer(), instance_id)
 
-    async def instances(self, ref: str, query: InstancesQuery) -> tuple[RowPage[read_model.InstanceView], dict[str, Chart]]:
+    async def instances(
+        self, ref: str, query: InstancesQuery
+    ) -> tuple[RowPage[read_model.InstanceView], dict[str, Chart]]:
         """A page of instances of a workflow (or of one version of it), with the charts they run."""
         from .instances import user_id
         from .views import found
@@ -201,7 +204,7 @@ def _inbox_item(row: read_model.InboxItem, names: dict[str, str]) -> InboxItemVi
         definition_title=row.definition_title,
         title=row.title,
         current_state=row.current_state,
-        status=row.status,
+        status=Status(row.status),
         revision=row.revision,
         requester_id=row.requester,
         requester_username=row.requester_username,
