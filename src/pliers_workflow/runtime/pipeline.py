@@ -44,6 +44,7 @@ from .facts import FactCache
 from .fold import Fold
 from .history import decode_record, fold_records
 from .queue import CommandQueue, Key, Pending
+from .recent import RecentInstances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,7 @@ class Pipeline:
         self._solo = solo
         self._settings = settings
         self._facts = FactCache()
+        self._recent = RecentInstances()
         self._queue = CommandQueue()
         self._key_ttl = timedelta(seconds=settings.idempotency_ttl)
         self._workers: list[asyncio.Task[None]] = []
@@ -291,9 +293,12 @@ class Pipeline:
         for fold in folds:
             if fold in overtaken:
                 self.overtaken += 1
+                self._recent.forget(fold.key)
                 self._requeue([(fold.key, fold.pendings + fold.deferred)])
                 continue
             self.commands += len(fold.answers)
+            if fold.rows and fold.instance is not None:
+                self._recent.keep(fold.key, fold.instance, fold.hash, len(fold.rows[0].record))
             for pending, answer in fold.answers:
                 pending.answer(answer)
             if fold.deferred:
@@ -383,7 +388,8 @@ class Pipeline:
                     asked.append(pending)
                 if pending.uncertain:
                     uncertain.append(pending)
-        loaded, known = await storage.load(connection, [key for key, _ in batch], requests)
+        keys = [key for key, _ in batch]
+        loaded, known = await storage.load(connection, keys, requests, self._recent.of(keys))
         replays: dict[int, Answer] = {}
         for position, used in known.items():
             pending = asked[position]

@@ -75,19 +75,21 @@ def approval_id(instance_id: str, item: str) -> str:
     Say the id of a work item's row: `item` is the interpreter's name for it, such as `item/3`.
 
     >>> approval_id("019ca3b5-1000-7000-8000-000000000000", "item/1")
-    '019ca3b5-1000-8881-ab59-d99d5d1639e4'
+    '019ca3b5-1000-8000-8000-000000000102'
     """
-    return _derived("approval", instance_id, item)
+    return _counted(instance_id, 2, int(item.rpartition("/")[2]))
 
 
 def job_id(instance_id: str, name: str) -> str:
-    """Say the id of an instance's job: `name` is the interpreter's name for it, such as `timer/7`."""
+    """Say the id of a job: `name` is the interpreter's name for it, such as `timer/7`, or any other name."""
+    if name.startswith("timer/"):
+        return _counted(instance_id, 3, int(name[6:]))
     return _derived("job", instance_id, name)
 
 
 def history_id(instance_id: str, seq: int) -> str:
     """Say the id of an instance's history row."""
-    return _derived("history", instance_id, str(seq))
+    return _counted(instance_id, 1, seq)
 
 
 def birth(instance_id: str) -> datetime:
@@ -128,6 +130,16 @@ def is_uuid(text: str) -> bool:
 def _derived(kind: str, instance_id: str, name: str) -> str:
     digest = sha256(f"{kind}\0{instance_id}\0{name}".encode()).hexdigest()
     return f"{instance_id[:14]}8{digest[:3]}-{_variant(digest[3])}{digest[4:7]}-{digest[7:19]}"
+
+
+def _counted(instance_id: str, kind: int, number: int) -> str:
+    """
+    The instance's own bits as UUIDv8, the last 48 of them mixed with a kind and a number.
+
+    All of the instance's randomness stays in, so two instances' rows meet no sooner than the instances' ids would; a
+    hash would be as good and cost ten times as much, several times for each transition.
+    """
+    return f"{instance_id[:14]}8{instance_id[15:24]}{int(instance_id[24:], 16) ^ (number << 8 | kind):012x}"
 
 
 def _variant(digit: str) -> str:

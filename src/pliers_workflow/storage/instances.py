@@ -6,7 +6,7 @@ hands them to PostgreSQL as arrays; several commands of one instance have been f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -60,17 +60,23 @@ class KnownKey(Struct, frozen=True):
 
 
 async def load(
-    connection: asyncpg.Connection[Any], keys: Sequence[Key], requests: Sequence[tuple[str, str, str, str]]
+    connection: asyncpg.Connection[Any],
+    keys: Sequence[Key],
+    requests: Sequence[tuple[str, str, str, str]],
+    recent: Mapping[Key, tuple[Instance, bytes]] | None = None,
 ) -> tuple[dict[Key, Loaded], dict[int, KnownKey]]:
     """
     Read a batch: instances by key, and which of the `requests` (tenant, principal, route, key) are known, by position.
 
-    A key whose tenant does not exist is missing from the answer; an instance that does not exist is None in it.
+    A key whose tenant does not exist is missing from the answer; an instance that does not exist is None in it. What is
+    in `recent` (instance and history hash as this node left them) is not sent again when it still stands so.
     """
-    tenants = [key[0] for key in keys]
-    ids = [key[1] for key in keys]
+    recent = recent or {}
     columns = list(zip(*requests, strict=True)) if requests else [(), (), (), ()]
-    rows = await connection.fetch(_sql.load_batch, tenants, ids, *columns)
+    known_at = [recent[key][0].revision if key in recent else 0 for key in keys]
+    rows = await connection.fetch(
+        _sql.load_batch, [key[0] for key in keys], [key[1] for key in keys], known_at, *columns
+    )
     loaded: dict[Key, Loaded] = {}
     known: dict[int, KnownKey] = {}
     for row in rows:
@@ -81,6 +87,8 @@ async def load(
         key = keys[position]
         if row[7] is None:
             loaded[key] = Loaded(row[2], row[3], None, b"")
+        elif row[7] == known_at[position]:
+            loaded[key] = Loaded(row[2], row[3], *recent[key])
         else:
             loaded[key] = Loaded(row[2], row[3], _instance(key[1], row), row[8])
     return loaded, known

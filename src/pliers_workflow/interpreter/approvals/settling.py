@@ -323,22 +323,24 @@ def watched_hash(stage: Stage, data: Mapping[str, Any]) -> str:
 def _value(data: Any, path: tuple[str, ...]) -> list[Any]:
     """The value in a list, or an empty list where there is none: a missing field differs from null."""
     for key in path:
-        if not isinstance(data, Mapping) or key not in data:
+        if type(data) is not dict or key not in data:
             return []
         data = data[key]
     return [_plain(data)]
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        sign, digits, exponent = Decimal(value).as_tuple()
-        text = "".join(map(str, digits))
-        shortened = text.rstrip("0")
-        if not shortened:
-            return {"number": "0"}
-        return {"number": f"{'-' * sign}{shortened.lstrip('0')}e{int(exponent) + len(text) - len(shortened)}"}
-    if isinstance(value, Mapping):
+    """The value with each number in one spelling: 5, 5.0 and 5E+0 are one number."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return value
+    if kind is int:
+        return {"number": str(value)}
+    if kind is Decimal:
+        text = format(value, "f")
+        if "." in text:
+            text = text.rstrip("0").rstrip(".")
+        return {"number": "0" if text == "-0" else text}
+    if kind is dict:
         return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value
+    return [_plain(each) for each in value]

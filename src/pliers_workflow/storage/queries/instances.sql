@@ -3,25 +3,29 @@
 
 -- name: load_batch
 -- A batch's instances, and of the requests' idempotency keys those that were used before, with each tenant's clock and
--- directory revision. Rows of kind `i` come for every instance asked for, rows of kind `k` for known keys only.
+-- directory revision. Rows of kind `i` come for every instance asked for, rows of kind `k` for known keys only. Where the
+-- instance stands at the revision that the node knows it at, its columns are left out.
 -- Served by workflow_instances_pkey, tenants_pkey, idempotency_records_pkey.
 SELECT 'i' AS kind, t.ord::int AS ord, coalesce(n.virtual_now, now()) AS now, n.directory_revision,
        i.workflow_definition_id::text AS definition_id, i.workflow_name AS definition_name,
        i.workflow_version::text AS version, i.revision, i.history_hash, i.status::text AS status, i.configuration,
-       i.current_state, i.previous_state, i.instance_data::text AS data, i.context_data::text AS context,
-       i.submission_data::text AS submission, i.machine::text AS machine, i.requester_id::text AS requester,
+       i.current_state, i.previous_state,
+       CASE WHEN i.revision <> t.known_revision THEN i.instance_data::text END AS data,
+       CASE WHEN i.revision <> t.known_revision THEN i.context_data::text END AS context,
+       CASE WHEN i.revision <> t.known_revision THEN i.submission_data::text END AS submission,
+       CASE WHEN i.revision <> t.known_revision THEN i.machine::text END AS machine, i.requester_id::text AS requester,
        i.created_by::text AS created_by, i.created_at, i.last_activity_at, i.submission_id::text AS submission_id,
        i.external_key, i.title, i.started_at, i.completed_at, i.failed_at, i.cancelled_at, i.timeout_at,
        i.assigned_to::text AS assigned_to,
        NULL::text AS key_instance, NULL::int AS key_seq, NULL::bytea AS key_body
-FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS t (tenant_id, id, ord)
+FROM unnest($1::text[], $2::uuid[], $3::int[]) WITH ORDINALITY AS t (tenant_id, id, known_revision, ord)
 JOIN tenants n ON n.id = t.tenant_id
 LEFT JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id
 UNION ALL
 SELECT 'k', q.ord::int, k.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        k.workflow_instance_id::text, k.seq, k.body_hash
-FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY AS q (tenant_id, principal, route, key, ord)
+FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS q (tenant_id, principal, route, key, ord)
 JOIN idempotency_records k
     ON k.tenant_id = q.tenant_id AND k.principal = q.principal AND k.route = q.route AND k.key = q.key;
 
