@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -32,11 +33,24 @@ def with_database(dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
+def _sweep(parent: Path) -> None:
+    """Remove what runs that were killed have left: folders an hour old whose server nobody uses."""
+    for folder in parent.glob("pliers-tests-*"):
+        users = FileLock(folder / "server" / "users.lock")
+        try:
+            if time.time() - folder.stat().st_mtime > 3600 and users.acquire():
+                users.release()
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # another user's, or another worker is removing it
+
+
 @contextmanager
 def serve() -> Iterator[Server]:
     """A server with its template, for as long as this process tests."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = Path(tempfile.gettempdir()) / f"pliers-tests-{run[:16]}"
+    _sweep(folder.parent)
     folder.mkdir(exist_ok=True)
     folder.chmod(
         0o711
