@@ -126,9 +126,10 @@ def test_derived_ids_follow_from_the_instance() -> None:
     one, two = identity.new_instance_id(now), identity.new_instance_id(now)
     made = {
         identity.approval_id(one, "item/1"), identity.approval_id(one, "item/2"), identity.approval_id(two, "item/1"),
-        identity.job_id(one, "item/1"), identity.history_id(one, 1), identity.history_id(one, 2),
+        identity.job_id(one, "timer/1"), identity.job_id(one, "start"), identity.history_id(one, 1),
+        identity.history_id(one, 2),
     }  # fmt: skip
-    assert len(made) == 6
+    assert len(made) == 7
     assert all(identity.is_uuid(id_) and id_[14] == "8" and id_[:13] == one[:13] for id_ in made)
     assert identity.approval_id(one, "item/1") == identity.approval_id(one, "item/1")
     child = identity.child_instance_id(one, 1, now)

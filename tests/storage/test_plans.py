@@ -82,7 +82,7 @@ async def test_hot_reads_use_their_indexes(pool: Pool[Any]) -> None:
         cases: list[tuple[str, tuple[Any, ...], str]] = [
             (INSTANCES.list_all, ("default", True, TOP), "workflow_instances_pkey"),
             (WAITING.list_all, ("default", True, TOP), "idx_workflow_instances_status"),
-            (BATCH.load_batch, (["default"] * len(ids), ids, *keys), "workflow_instances_pkey"),
+            (BATCH.load_batch, (["default"] * len(ids), ids, [0] * len(ids), *keys), "workflow_instances_pkey"),
         ]
         for viewer in (manager, requester):
             cases += [
@@ -131,7 +131,7 @@ async def test_plans_made_on_empty_tables_are_thrown_away(server: Server) -> Non
             for table in ("workflow_instances", "workflow_approvals", "tenants", "idempotency_records"):
                 await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
             await connection.execute(f"PREPARE hot AS {BATCH.load_batch}")
-            empty = ", ".join(["'{}'"] * 6)
+            empty = ", ".join(["'{}'"] * 7)
             for _ in range(12):
                 await connection.execute(f"EXECUTE hot ({empty})")
             other = await asyncpg.connect(dsn)
@@ -139,7 +139,8 @@ async def test_plans_made_on_empty_tables_are_thrown_away(server: Server) -> Non
             await other.close()
             ids = [await number_id(connection, "i", n) for n in range(1, 257)]
             tenants = ",".join(["default"] * len(ids))
-            call = f"EXECUTE hot ('{{{tenants}}}', '{{{','.join(ids)}}}', '{{}}', '{{}}', '{{}}', '{{}}')"
+            revisions = ",".join(["0"] * len(ids))
+            call = f"EXECUTE hot ('{{{tenants}}}', '{{{','.join(ids)}}}', '{{{revisions}}}', '{{}}', '{{}}', '{{}}', '{{}}')"
             stale = await plan(connection, call)
             assert SEQUENTIAL.search(stale), (
                 "the plan from the empty tables is good by itself: this test proves nothing"
