@@ -123,6 +123,16 @@ async def test_an_unchanged_instance_is_not_sent_again(company: World) -> None:
     assert unchanged.content == b""
 
 
+async def test_head_is_a_get_without_its_body(company: World) -> None:
+    """The same status and headers, nothing after them."""
+    ada = company.callers["ada"]
+    at = f"/workflow-instances/{(await company.start('ada'))['id']}"
+    read, head = await ada("GET", at, status=200), await ada("HEAD", at, status=200)
+    assert head.content == b""
+    assert head.headers == read.headers
+    assert (await ada("HEAD", "/workflow-instances/nonsense")).status_code == 404
+
+
 async def test_lists_are_filtered_and_paged(company: World) -> None:
     """The newest first, by status, state, person and key, and every instance once."""
     ada = company.callers["ada"]

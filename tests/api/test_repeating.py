@@ -78,6 +78,8 @@ async def test_services_keep_keys_too(world: World) -> None:
     first = await world.admin("POST", "/workflows", EXPENSE, headers=key, status=201)
     again = await world.admin("POST", "/workflows", EXPENSE, headers=key, status=201)
     assert again.json()["id"] == first.json()["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
     await world.admin("POST", "/workflows", {**EXPENSE, "title": "Other"}, headers=key, status=422)
     ada = await world.admin("POST", "/users", {"username": "ada"}, headers=key, status=201)
     assert (await world.admin("POST", "/users", {"username": "ada"}, headers=key, status=201)).json() == ada.json()

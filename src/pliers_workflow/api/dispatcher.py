@@ -18,8 +18,10 @@ import msgspec
 import structlog
 from asyncpg import InterfaceError, PostgresConnectionError
 from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
+from msgspec import structs
 from starlette.types import Receive, Scope, Send
 
+from pliers_workflow.runtime import idempotency
 from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown, Overloaded, ShuttingDown
 from pliers_workflow.runtime.errors import (
     ForbiddenError,
@@ -209,7 +211,13 @@ class Dispatcher:
             if endpoint.body_decoder is not None:
                 body = arguments["body"] = await self._body(endpoint, scope, headers, receive)
         call = Call(self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body)
-        return await endpoint.handler(call, **arguments)
+        if key is None or endpoint.executes:
+            return await endpoint.handler(call, **arguments)
+        # Services give the first answer again without a word; whether it is one is asked here. (Of two at the same time
+        # the second may miss the mark; it has the same answer all the same.)
+        known = await idempotency.known(self.engine.pool, principal.tenant_id, call.request)
+        reply = await endpoint.handler(call, **arguments)
+        return reply if known is None else structs.replace(reply, replayed=True)
 
     async def _authenticate(self, endpoint: Endpoint, authorization: bytes | None) -> Principal:
         if authorization is None:
@@ -251,7 +259,7 @@ def _problem(error: Exception, endpoint: Endpoint | None, method: str, path: str
         return ApiError(
             "overloaded",
             f"Too many commands are waiting; repeat this one after {seconds} s.",
-            headers=[(b"retry-after", str(seconds).encode()), (b"connection", b"close")],
+            headers=[(b"retry-after", str(seconds).encode())],
         )
     if isinstance(error, ShuttingDown):
         return ApiError("shutting_down", headers=[(b"retry-after", b"1"), (b"connection", b"close")])

@@ -201,7 +201,7 @@ def _responses(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         headers["Location"] = {"$ref": "#/components/headers/Location"}
     if endpoint.conditional or endpoint.executes:
         headers["ETag"] = {"$ref": "#/components/headers/ETag"}
-    if endpoint.executes:
+    if endpoint.mutates:
         headers["Idempotency-Replayed"] = {"$ref": "#/components/headers/Idempotency-Replayed"}
     if headers:
         answer["headers"] = headers
