@@ -20,7 +20,7 @@ from pydantic import BaseModel
 STATEMENTS: list[str] = json.loads(Path(os.environ["BENCH_STATEMENTS"]).read_text())
 
 
-class NoReset(asyncpg.Connection[Any]):
+class NoReset(asyncpg.Connection):  # type: ignore[type-arg]  # not generic at run time
     """As in the engine: no reset query on every release."""
 
     def get_reset_query(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from pliers_workflow.interpreter.commands import (
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.runtime.answers import Accepted, KeyReused, NotFound, Overloaded
+from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.rows import DefinitionRow
 
 from .conftest import EXPENSE, World, example, people_of_expenses, request_key, terminate_backends
 
@@ -401,3 +403,40 @@ async def test_a_caller_that_goes_away_does_not_take_its_command_along(world: Wo
         while len(await world.rows(started.instance.id)) < 2:
             await asyncio.sleep(0.01)
     await world.check(started.instance.id)
+
+
+async def test_a_virtual_clock_fires_the_timers_it_passes(make_world: MakeWorld) -> None:
+    """Moving a tenant's clock over a timeout fires it, though the dispatcher has looked since; other tenants do not notice."""
+    world = await make_world(services=True)
+    await people_of_expenses(world)
+    definition = await world.publish(example("expense_report"))
+    real = await world.start(definition)
+    began_at = datetime(2020, 1, 1, tzinfo=UTC)
+    await world.engine.tenants.create(None, "lab", "Laboratory", virtual_now=began_at)
+    await world.engine.tokens.bootstrap("lab")
+    row = await world.engine.directory.user_by_name("lab", "admin")
+    assert row is not None
+    admin = Principal("lab", row.id, "admin", frozenset({"admin"}))
+    created = await world.engine.catalog.create(admin, example("expense_report"))
+    assert isinstance(created, DefinitionRow)
+    published = await world.engine.catalog.publish(admin, created.id)
+    assert isinstance(published, DefinitionRow)
+    started = await world.engine.start_instance(admin, published, data=EXPENSE)
+    assert isinstance(started, Accepted)
+    assert started.executed_at == began_at
+    for days, status in ((89, "waiting"), (91, "completed")):
+        await world.engine.timers.fire_due()
+        await world.engine.tenants.set_clock(admin, began_at + timedelta(days=days))
+        await world.engine.timers.fire_due()
+        async with asyncio.timeout(10):
+            while (
+                await world.engine.pool.fetchval("SELECT status::text FROM workflow_instances WHERE tenant_id = 'lab'")
+                != status
+            ):
+                await asyncio.sleep(0.02)
+    state = await world.engine.pool.fetchval("SELECT current_state FROM workflow_instances WHERE tenant_id = 'lab'")
+    assert state == "expired"
+    untouched = await world.engine.pool.fetchval(
+        "SELECT status::text FROM workflow_instances WHERE tenant_id = 'default' AND id = $1", real.instance.id
+    )
+    assert untouched == "waiting"

@@ -38,6 +38,7 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
 
     from pliers_workflow.app import create_app
     from pliers_workflow.installation import database
+    from pliers_workflow.runtime.collector import settle_collector
     from pliers_workflow.runtime.engine import open_engine
     from pliers_workflow.settings import Settings
     from pliers_workflow.storage.migrations import migrate as apply_migrations
@@ -58,9 +59,10 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
             print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
         config = uvicorn.Config(
             create_app(engine), host=host, port=port, log_level="warning", access_log=False, server_header=False,
-            date_header=False, lifespan="on", timeout_graceful_shutdown=15, timeout_keep_alive=75, backlog=4096,
+            date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=15, timeout_keep_alive=75, backlog=4096,
         )  # fmt: skip
         server = _announcing_server()(config, quiet)
+        settle_collector()
         await server.serve()
         if not server.started:
             raise Problem(f"the server could not start on {host}:{port}; the lines above say why", status=3)

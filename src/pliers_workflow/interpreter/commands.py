@@ -92,7 +92,14 @@ class FireTimer(Struct, frozen=True, tag="fire_timer"):
 
 
 Order: TypeAlias = (
-    StartInstance | FireTrigger | RecordDecision | UpdateData | SuspendInstance | ResumeInstance | CancelInstance | FireTimer
+    StartInstance
+    | FireTrigger
+    | RecordDecision
+    | UpdateData
+    | SuspendInstance
+    | ResumeInstance
+    | CancelInstance
+    | FireTimer
 )
 
 

@@ -358,7 +358,7 @@ def plain(value: Any) -> Any:
     """
     if type(value) in _SCALARS:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key if type(key) is str else _key(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]

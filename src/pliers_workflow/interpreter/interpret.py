@@ -191,7 +191,7 @@ def _set_title(draft: Draft) -> None:
 def _text(draft: Draft, path: tuple[str, ...]) -> str:
     value = draft.scope(frozenset(path[:1]), draft.trigger)[path[0]]
     for name in path[1:]:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     value = plain(value)
     if value is None:
         return ""

@@ -55,7 +55,6 @@ class Engine:
         self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
         self.directory = Directory(pool, self.audit)
         self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
-        self.tenants = Tenants(pool, self.audit)
         self.scripts = ScriptSandbox()
         self._solo = SoloInterpreter(self, budget_steps=settings.execution.budget_steps_alone)
         self.pipeline = Pipeline(
@@ -68,6 +67,7 @@ class Engine:
         )
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
+        self.tenants = Tenants(pool, self.audit, clock_moved=self.timers.wake)
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
 
     async def start(self, *, services: bool = True) -> None:

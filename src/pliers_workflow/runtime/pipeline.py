@@ -43,7 +43,7 @@ from .answers import (
 from .facts import FactCache
 from .fold import Fold
 from .history import decode_record, fold_records
-from .queue import CommandQueue, Key, Pending
+from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
 from .recent import RecentInstances
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Pipeline:
         try:
             while True:
                 await self._queue.wait()
-                batch = self._queue.take(self._settings.batch_size_max, self._settings.fold_max)
+                batch = self._queue.take(self._share(), self._settings.fold_max)
                 if not batch:
                     if self._closing and not self._aside and not self._queue.length:
                         return
@@ -217,12 +217,22 @@ class Pipeline:
                         for pending in pendings:
                             pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
                 finally:
+                    self._queue.in_flight -= 1
                     for key, _ in batch:
                         self._release(key)
         finally:
             if connection is not None:
                 with contextlib.suppress(Exception):
                     await self._pool.release(connection)
+
+    def _share(self) -> int:
+        """Commands for the next batch: all that wait, or a worker's part where there is enough for several."""
+        settings = self._settings
+        length = self._queue.length
+        resting = len(self._workers) - self._queue.in_flight
+        if length >= 2 * FURTHER_BATCH_MIN and resting > 1:
+            length = max(FURTHER_BATCH_MIN, -(-length // resting))
+        return min(settings.batch_size_max, length)
 
     async def _drop_connection(self, connection: Any) -> None:
         """Give a connection back that may be dead: its backend is not waited for."""
@@ -416,8 +426,8 @@ class Pipeline:
                 if needs:
                     wanted[fold.key[0]].update(needs)
                     again.append(fold)
-            for tenant_id, keys in wanted.items():
-                await self._load_facts(connection, tenant_id, keys, again)
+            for tenant_id, facts in wanted.items():
+                await self._load_facts(connection, tenant_id, facts, again)
             todo = again
         return folds
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Tenant id and instance id."""
 
+#: Commands that must wait before another batch is begun while one is in flight. A batch has a price of its own (two round
+#: trips, and setting up a large statement: as much as some ten transitions), so few commands wait for the batch before
+#: them instead; with many, one batch is interpreted while the other is being written.
+FURTHER_BATCH_MIN: Final = 8
+
 #: The part of a batch that background work may have while people wait.
 _BACKGROUND_SHARE: Final = 8
 
@@ -128,7 +133,10 @@ class CommandQueue:
         self._background = _Turns()
         self._arrivals: deque[Pending] = deque()
         self._idle: list[asyncio.Future[Any]] = []
+        #: commands that wait
         self.length = 0
+        #: batches that were taken and are not committed yet; counted down by who took them
+        self.in_flight = 0
 
     def put(self, pending: Pending) -> None:
         """Append a command."""
@@ -185,11 +193,17 @@ class CommandQueue:
                     count += 1
                 batch.append((key, commands))
         self.length -= count
+        if batch:
+            self.in_flight += 1
         return batch
+
+    def ready(self) -> bool:
+        """Whether a batch should be taken now."""
+        return bool(self._interactive or self._background) and (self.in_flight == 0 or self.length >= FURTHER_BATCH_MIN)
 
     async def wait(self) -> None:
         """Wait until there may be something to take."""
-        if self._interactive or self._background:
+        if self.ready():
             return
         waiter = asyncio.get_running_loop().create_future()
         self._idle.append(waiter)
@@ -220,8 +234,7 @@ class CommandQueue:
         slot.queued = True
         turns = self._background if slot.commands[0].background else self._interactive
         turns.append(key, front=front)
-        while self._idle:
+        if self._idle and self.ready():
             waiter = self._idle.pop()
             if not waiter.done():
                 waiter.set_result(None)
-                break

@@ -113,7 +113,9 @@ def _job(
 ) -> Outcome | Rejection | Needs | Overrun:
     chart = _charts.get(content_hash)
     if chart is None:
-        chart = _charts[content_hash] = compile_definition(WorkflowDefinition.model_validate(document))
+        chart = _charts[content_hash] = compile_definition(
+            WorkflowDefinition.model_validate(document, by_alias=True, by_name=False)
+        )
         if len(_charts) > _CHARTS_MAX:
             _charts.popitem(last=False)
     return interpret(chart, instance, command, facts, now, budget_steps=budget_steps)

@@ -7,6 +7,7 @@ a tenant that lives in real time can never be made virtual: its instances' times
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,9 +37,13 @@ DEFAULT: Final = "default"
 class Tenants:
     """Makes and lists tenants, and moves virtual clocks."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], audit: Audit) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[Any], audit: Audit, *, clock_moved: Callable[[], None] = lambda: None
+    ) -> None:
         self._pool = pool
         self._audit = audit
+        #: called when a virtual clock was moved, so that timers it passed fire at once
+        self._clock_moved = clock_moved
 
     async def create(
         self, principal: Principal | None, tenant_id: str, name: str, *, virtual_now: datetime | None = None
@@ -111,6 +116,7 @@ class Tenants:
             await self._audit.record(
                 connection, principal.tenant_id, "tenant.clock_moved", subject, details, principal.user_id
             )
+        self._clock_moved()
         return _row(row)
 
     async def _require_installation(self, principal: Principal | None, action: str, subject: str) -> None:

@@ -125,7 +125,6 @@ class TimerDispatcher:
                     claimed.append((tenant_id, [_Claimed(*row) for row in rows]))
         full = any(len(timers) >= self._settings.timer_batch_size for _, timers in claimed)
         if not full:
-            # A tenant's virtual clock may stand anywhere, so its timers are found by the full sweep and by `wake`.
             self._low = min(began_at, datetime.now(UTC)) - self._margin
         await asyncio.gather(*(self._fire(tenant_id, timers) for tenant_id, timers in claimed))
         return sum(len(timers) for _, timers in claimed)

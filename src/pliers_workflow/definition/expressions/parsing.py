@@ -47,7 +47,7 @@ SOURCE_MAX: Final = 4_000
 DEPTH_MAX: Final = 100
 
 _RESERVED: Final = frozenset(
-    "as break const continue else for function if import let loop namespace package return var void while".split()  # noqa: SIM905  # reads as CEL's page does
+    "as break const continue else for function if import let loop namespace package return var void while".split()  # reads as CEL's page does
 )
 _COMPREHENSIONS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "filter", "map"})
 

@@ -7,12 +7,14 @@ SELECT n.id
 FROM tenants n
 WHERE EXISTS (
     SELECT FROM workflow_jobs j
-    WHERE j.tenant_id = n.id AND j.status = 'ready' AND j.due_at >= $1 AND j.due_at <= coalesce(n.virtual_now, now())
+    WHERE j.tenant_id = n.id AND j.status = 'ready' AND j.due_at <= coalesce(n.virtual_now, now())
+        AND j.due_at >= CASE WHEN n.virtual_now IS NULL THEN $1::timestamptz ELSE '-infinity' END
         AND j.kind = 'timer' AND (j.lease_until IS NULL OR j.lease_until <= now())
 );
 
 -- name: claim_due_timers
--- Take one tenant's timers whose hour has come, oldest first, from the watermark $2 on; a lapsed lease may be taken again,
+-- Take one tenant's timers whose hour has come, oldest first, from the watermark $2 on (a virtual clock has no watermark,
+-- it may be moved over any number of timers at once); a lapsed lease may be taken again,
 -- under a new token. Served by workflow_jobs_due_idx. Changes no indexed column.
 UPDATE workflow_jobs w
 SET lease_owner = $4, lease_until = now() + $5::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
@@ -20,7 +22,8 @@ FROM (
     SELECT j.id
     FROM workflow_jobs j
     JOIN tenants n ON n.id = j.tenant_id
-    WHERE j.tenant_id = $1 AND j.status = 'ready' AND j.due_at >= $2 AND j.due_at <= coalesce(n.virtual_now, now())
+    WHERE j.tenant_id = $1 AND j.status = 'ready' AND j.due_at <= coalesce(n.virtual_now, now())
+        AND j.due_at >= CASE WHEN n.virtual_now IS NULL THEN $2::timestamptz ELSE '-infinity' END
         AND j.kind = 'timer' AND (j.lease_until IS NULL OR j.lease_until <= now())
     ORDER BY j.due_at, j.id
     LIMIT $3
