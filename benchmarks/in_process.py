@@ -151,7 +151,7 @@ async def _inbox_ms(engine: Engine, cast: Cast) -> float:
 
 
 async def _clone_waiting(engine: Engine, cast: Cast, count: int) -> None:
-    """One instance is brought to the manager by commands, and its rows are copied set-based, history and work item too."""
+    """One instance is brought to the manager by commands, and its rows are copied set-based."""
     answer = await engine.start_instance(cast.requester, cast.definition, data=DATA)
     assert isinstance(answer, Accepted)
     source = answer.instance.id
@@ -160,15 +160,20 @@ async def _clone_waiting(engine: Engine, cast: Cast, count: int) -> None:
     )
     assert isinstance(submitted, Accepted)
     async with engine.pool.acquire() as connection:
-        await connection.execute("SET statement_timeout = 0")
-        for table, key in (
-            ("workflow_instances", "id"),
-            ("workflow_execution_history", "workflow_instance_id"),
-            ("workflow_approvals", "workflow_instance_id"),
-        ):
-            await connection.execute(await _clone_sql(connection, table, key), source, count)
-        await connection.execute("RESET statement_timeout")
+        await clone_waiting(connection, source, count)
     await after_bulk_load(engine.pool)
+
+
+async def clone_waiting(connection: Any, source: str, count: int) -> None:
+    """Copy an instance `count` times: its row, its history and its open work items."""
+    await connection.execute("SET statement_timeout = 0")
+    for table, key in (
+        ("workflow_instances", "id"),
+        ("workflow_execution_history", "workflow_instance_id"),
+        ("workflow_approvals", "workflow_instance_id"),
+    ):
+        await connection.execute(await _clone_sql(connection, table, key), source, count)
+    await connection.execute("SET statement_timeout = 10000")
 
 
 async def _clone_sql(connection: Any, table: str, key: str) -> str:
