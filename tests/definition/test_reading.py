@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pliers_workflow.definition.findings import CODES
+from pliers_workflow.definition.findings import CODES, RUNNABLE, Findings
 from pliers_workflow.definition.reading import canonical, content_hash, read
+from pliers_workflow.definition.shape import check_shape
 from tests.charts import NAMES, load
-from tests.definition.documents import small
+from tests.definition.documents import approving, small
+from tests.definition.documents import document as nowhere
 
 
 def found(document: object) -> list[tuple[str, str]]:
@@ -70,7 +72,7 @@ SHAPES: list[tuple[str, Any, str, str]] = [
     (f"{S}/transitions/0/priority", "5", f"/{S}/transitions/0/priority", "wrong_type"),
     (f"{S}/transitions/0/priority", True, f"/{S}/transitions/0/priority", "wrong_type"),
     (f"{S}/transitions/0/condition", 5, f"/{S}/transitions/0/condition", "wrong_type"),
-    (f"{S}/transitions/0/condition", {"type": "simple", "opertor": "in"}, f"/{S}/transitions/0/condition/opertor", "unknown_key"),
+    (f"{S}/transitions/0/condition", {"type": "simple", "field": "x", "opertor": "exists"}, f"/{S}/transitions/0/condition/opertor", "unknown_key"),
     (f"{S}/transitions/0/condition", {"field": "x"}, f"/{S}/transitions/0/condition/type", "missing"),
     (f"{S}/transitions/0/actions", [{"type": "asign"}], f"/{S}/transitions/0/actions/0/type", "unknown_value"),
     (f"{S}/transitions/0/actions", [{"field": "x"}], f"/{S}/transitions/0/actions/0/type", "missing"),
@@ -122,6 +124,92 @@ def test_all_findings_come_at_once() -> None:
     document["version"] = "one"
     document["stateMachine"]["states"]["a"]["type"] = "begin"
     assert {code for _, code in found(document)} == {"unknown_key", "not_supported_yet", "bad_format", "unknown_value"}
+
+
+def spoilt(**shape: Any) -> dict[str, Any]:
+    """An approval whose `rejected` leads nowhere, whose action is unknown, and whatever else is to be wrong."""
+    document = approving(**shape)
+    document["stateMachine"]["transitions"][1]["to"] = "zz"
+    document["stateMachine"]["states"]["a"]["entryActions"] = ["greet"]
+    return document
+
+
+NAMES_WRONG = {("/stateMachine/transitions/1/to", "unknown_state"), ("/stateMachine/states/a/entryActions/0", "unknown_action")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "pointer", "code"),
+    [
+        ("owner", "x", "/owner", "unknown_key"),
+        ("version", "1", "/version", "bad_format"),
+        ("stateMachine/transitions/0/prioriti", 5, "/stateMachine/transitions/0/prioriti", "unknown_key"),
+        ("stateMachine/transitions/0/from", 5, "/stateMachine/transitions/0/from", "wrong_type"),
+        ("stateMachine/transitions/0/condition", 5, "/stateMachine/transitions/0/condition", "wrong_type"),
+        ("stateMachine/states/a/timeouts", [{}], "/stateMachine/states/a/timeouts/0/afterMinutes", "missing"),
+        ("stateMachine/states/a/exitActions", [{"type": "x"}], "/stateMachine/states/a/exitActions/0/type", "unknown_value"),
+        ("stateMachine/states/y/type", "end", "/stateMachine/states/y/type", "unknown_value"),
+        ("approvalChains/0/steps/0/approvers", [], "/approvalChains/0/steps/0/approvers", "out_of_range"),
+        ("stateMachine/initialState", 5, "/stateMachine/initialState", "wrong_type"),
+    ],
+)  # fmt: skip
+def test_meaning_is_checked_beside_a_wrong_shape(path: str, value: Any, pointer: str, code: str) -> None:
+    """Wrong names elsewhere are told together with a mistake of shape, and nothing that only follows from that."""
+    document = spoilt()
+    *outer, last = [int(part) if part.isdigit() else part for part in path.split("/")]
+    place: Any = document
+    for part in outer:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else place[part]
+    place[last] = value
+    assert read(document).definition is None
+    assert set(found(document)) == {(pointer, code), *NAMES_WRONG}
+
+
+def test_a_mistyped_key_is_read_as_the_one_that_was_meant() -> None:
+    """So nothing that hangs on it is called missing, and what is wrong below it is found where the author wrote it."""
+    document = approving()
+    document["aprovalChains"] = document.pop("approvalChains")
+    document["stateMachine"]["transitions"][0]["triger"] = document["stateMachine"]["transitions"][0].pop("trigger")
+    keys = [("/aprovalChains", "unknown_key"), ("/stateMachine/transitions/0/triger", "unknown_key")]
+    assert sorted(found(document)) == keys
+    stage = document["aprovalChains"][0]["steps"][0]
+    stage["requirements"] = {"minimumApprovals": 2}
+    quorum = ("/aprovalChains/0/steps/0/requirements/minimumApprovals", "quorum_unreachable")
+    assert set(found(document)) == {*keys, quorum}
+
+
+def test_what_follows_from_a_part_left_out_is_not_told() -> None:
+    """An unreadable transition handles nothing, an unreadable key defines nothing: the author is not blamed for it."""
+    document = approving()
+    document["stateMachine"]["transitions"][1]["from"] = None
+    assert found(document) == [("/stateMachine/transitions/1/from", "wrong_type")]
+    document = approving()
+    document["chainsOfApproval"] = document.pop("approvalChains")
+    assert found(document) == [("/chainsOfApproval", "unknown_key")]
+    document = small()
+    document["stateMachine"]["states"]["b"] = {"children": [{"id": "c"}]}
+    document["stateMachine"]["transitions"].append({"from": "a", "to": "c", "trigger": "x"})
+    assert found(document) == [("/stateMachine/states/b/children", "unknown_key")]
+
+
+def test_the_document_itself_is_not_mended() -> None:
+    """Reading changes nothing in what it was given."""
+    document = spoilt(owner={"x": [1]})
+    before = copy.deepcopy(document)
+    read(document)
+    assert document == before
+
+
+def test_what_scxml_allows_can_be_lowered_to_a_warning() -> None:
+    """A state nobody can leave and a transition always preceded: errors for publishing, warnings for a simulation."""
+    transitions = [{"from": "a", "to": to, "trigger": "go"} for to in ("b", "z")]
+    document = nowhere({"a": "initial", "b": "intermediate", "z": "final"}, transitions)
+    assert {code for _, code in found(document)} == {"never_taken"}
+    reading = read(document, only_warn=RUNNABLE)
+    assert reading.definition is not None
+    assert {(finding.code, finding.severity) for finding in reading.findings} >= {
+        ("dead_end", "warning"),
+        ("never_taken", "warning"),
+    }
 
 
 def test_hints_name_what_was_probably_meant() -> None:
@@ -231,3 +319,31 @@ def test_reading_never_raises_on_a_spoilt_document(data: st.DataObject) -> None:
     if reading.definition is not None:
         compile_definition(reading.definition)
         mermaid(reading.definition)
+
+
+#: codes that speak of the shape alone
+OF_SHAPE = {"wrong_type", "missing", "unknown_key", "unknown_value", "bad_format", "out_of_range"}
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_one_mistake_of_shape_has_no_consequences(data: st.DataObject) -> None:
+    """Of a document that is right except for its shape in one place, nothing but that shape is found."""
+    document = copy.deepcopy(GOOD[data.draw(st.sampled_from(NAMES))])
+    *outer, last = data.draw(st.sampled_from(places(document)[1:]))
+    place: Any = document
+    for part in outer:
+        place = place[part]
+    match data.draw(st.sampled_from(["null", "text", "mistype", "rename", "add"])):
+        case "null":
+            place[last] = None
+        case "text":
+            place[last] = "No Word!"
+        case "mistype" if isinstance(place, dict):
+            place[last + "x"] = place.pop(last)
+        case "rename" if isinstance(place, dict):
+            place["qqqqqqqq"] = place.pop(last)
+        case _ if isinstance(place[last], dict):
+            place[last]["qqqqqqqq"] = 5
+    if check_shape(document, Findings()) is None:
+        assert {code for _, code in found(document)} <= OF_SHAPE

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 Severity: TypeAlias = Literal["error", "warning"]
+
+#: Errors that SCXML allows and the interpreter runs all the same: they hurt an author's instances, not the engine. Only
+#: these can be lowered to warnings.
+RUNNABLE: Final = frozenset({"dead_end", "never_taken"})
 
 #: The most findings of one code.
 FINDINGS_MAX: Final = 200
@@ -123,9 +127,14 @@ Hint: TypeAlias = "str | Callable[[], str | None] | None"
 
 
 class Findings:
-    """Gathers findings; checks add to it. Of one code it keeps the first 200: nobody reads more."""
+    """Gathers findings; checks add to it. Of one code it keeps the first 200: nobody reads more.
 
-    def __init__(self) -> None:
+    Codes in `only_warn` are warnings whatever a check says of them.
+    """
+
+    def __init__(self, *, only_warn: Collection[str] = ()) -> None:
+        assert RUNNABLE.issuperset(only_warn), only_warn
+        self._only_warn = frozenset(only_warn)
         self.all: list[Finding] = []
         self._counts: Counter[tuple[str, Severity]] = Counter()
 
@@ -140,6 +149,8 @@ class Findings:
     def add(self, severity: Severity, code: str, pointer: str, message: str, hint: Hint = None) -> None:
         """Add a finding whose severity depends."""
         assert code in CODES, code
+        if code in self._only_warn:
+            severity = "warning"
         self._counts[code, severity] += 1
         if self._counts[code, severity] <= FINDINGS_MAX:
             text = hint() if callable(hint) else hint
@@ -169,20 +180,32 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     'Did you mean `approve`?'
     """
     words = sorted(set(known))
-    if 0 < len(word) <= 100 and len(words) <= 5000:
-        lower = {candidate.lower(): candidate for candidate in words}
-        if word.lower() in lower:
-            return f"Did you mean `{lower[word.lower()]}`?"
-        alike = words
-        if len(words) > 300:
-            # looking at thousands of words letter by letter takes tens of milliseconds
-            alike = [one for one in words if abs(len(one) - len(word)) <= 2 and one[:1] == word[0]][:300]
-        close = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
-        if close:
-            return f"Did you mean `{close[0]}`?"
+    close = nearest(word, words)
+    if close is not None:
+        return f"Did you mean `{close}`?"
     if 0 < len(words) <= 12:
         return "Known here: " + ", ".join(f"`{word}`" for word in words) + "."
     return None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """
+    Find the known word that looks most like one that is unknown.
+
+    >>> nearest("triger", ["trigger", "to"]), nearest("owner", ["trigger", "to"])
+    ('trigger', None)
+    """
+    words = sorted(set(known))
+    if not 0 < len(word) <= 100 or len(words) > 5000:
+        return None
+    lower = {candidate.lower(): candidate for candidate in words}
+    if word.lower() in lower:
+        return lower[word.lower()]
+    alike = words
+    if len(words) > 300:
+        # looking at thousands of words letter by letter takes tens of milliseconds
+        alike = [one for one in words if abs(len(one) - len(word)) <= 2 and one[:1] == word[0]][:300]
+    return next(iter(difflib.get_close_matches(word, alike, n=1, cutoff=0.6)), None)
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -55,6 +55,10 @@ _TYPES: Final = {
 }
 
 
+#: So many of pydantic's errors are looked at: enough for all findings that are kept, were each a union of twenty.
+_ERRORS_MAX: Final = 20 * FINDINGS_MAX
+
+
 def check_shape(document: Mapping[str, Any], findings: Findings) -> WorkflowDefinition | None:
     """Read the document into its type; findings say why that cannot be."""
     try:
@@ -62,6 +66,35 @@ def check_shape(document: Mapping[str, Any], findings: Findings) -> WorkflowDefi
     except ValidationError as error:
         _translate(error.errors(include_url=False, include_input=False), document, findings)
     return None
+
+
+def error_places(error: ValidationError, document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """
+    Give pydantic's errors as their type and their path in the document; an error in a key itself has the type `key`.
+
+    Of a union only the complaints about the alternative that was meant, or one about the whole where none was.
+    """
+    places = [
+        (each["type"], _Place(document, each["loc"]))
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    places = [(kind, place) for kind, place in places if not _is_echo(kind, place)]
+    explained = {
+        tuple(place.path[:length]) for _, place in places if place.meant for length, _, _ in place.alternatives
+    }
+    for kind, place in places:
+        if place.meant:
+            yield ("key" if place.of_key else kind), tuple(place.path)
+            continue
+        union = next(tuple(place.path[:length]) for length, wanted, found in place.alternatives if wanted != found)
+        if union not in explained:
+            explained.add(union)
+            yield "wrong_type", union
+
+
+def _is_echo(kind: str, place: _Place) -> bool:
+    """A list whose elements are all wrong is empty to pydantic, too; the author has been told of the elements."""
+    return kind == "too_short" and bool(place.value)
 
 
 class _Place:
@@ -98,6 +131,8 @@ class _Place:
 
 
 def _translate(errors: list[ErrorDetails], document: Mapping[str, Any], findings: Findings) -> None:
+    # A document of a megabyte can hold hundreds of thousands of errors, which nobody will be told of.
+    errors = errors[:_ERRORS_MAX]
     unions: dict[tuple[str | int, ...], set[str]] = defaultdict(set)
     kept: list[tuple[ErrorDetails, _Place]] = []
     explained: set[tuple[str | int, ...]] = set()
@@ -105,7 +140,7 @@ def _translate(errors: list[ErrorDetails], document: Mapping[str, Any], findings
         place = _Place(document, error["loc"])
         for length, kind, _ in place.alternatives:
             unions[tuple(place.path[:length])].add(kind)
-        if place.meant:
+        if place.meant and not _is_echo(error["type"], place):
             kept.append((error, place))
             explained.update(tuple(place.path[:length]) for length, _, _ in place.alternatives)
     seen: set[tuple[str, str]] = set()
@@ -144,7 +179,7 @@ def _explain(error: ErrorDetails, place: _Place, document: Mapping[str, Any]) ->
     if kind == "missing":
         return "missing", at, f"`{name}` is missing.", f"Add `{name}`."
     if kind == "extra_forbidden":
-        known = _known_keys(place.path, document)
+        known = known_keys(place.path, document)
         hint = did_you_mean(name, known) or f"Known here: {', '.join(sorted(known))}."
         return "unknown_key", at, f"`{shown(name)}` means nothing here.", hint
     if kind == "union_tag_not_found":
@@ -303,7 +338,7 @@ def _is_key(word: str) -> bool:
     return word in _all_keys()
 
 
-def _known_keys(path: list[str | int], document: Mapping[str, Any]) -> list[str]:
+def known_keys(path: list[str | int], document: Mapping[str, Any]) -> list[str]:
     """Give the keys that could stand where an unknown one does: those of the part its container must be."""
     if len(path) == 1:
         return list(keys_of(WorkflowDefinition))
