@@ -199,6 +199,26 @@ def test_numbers_stay_exact() -> None:
     assert '"amount":1800.10' in ran.stdout
 
 
+def test_what_scxml_allows_is_simulated_with_a_warning(tmp_path: Path) -> None:
+    """A state nobody can leave, a transition always preceded: they run, standard error says so, `validate` refuses."""
+    document = {
+        "name": "t", "version": "1.0.0", "title": "T", "access": {"advance": ["anyone"]},
+        "stateMachine": {
+            "states": {"a": {}, "b": {}, "z": {"type": "final"}},
+            "transitions": [{"from": "a", "to": to, "trigger": "go"} for to in ("b", "z")],
+            "initialState": "a",
+        },
+    }  # fmt: skip
+    file = tmp_path / "stuck.json"
+    file.write_text(json.dumps(document))
+    ran = pliers("simulate", str(file), "-", stdin='[{"trigger": "go"}, {"trigger": "go"}]')
+    assert ran.returncode == 0, ran.stderr
+    assert [json.loads(line)["configuration"] for line in ran.stdout.splitlines()] == [["a"], ["b"], ["b"]]
+    assert "warning /stateMachine/states/b  [dead_end]" in ran.stderr
+    assert "warning /stateMachine/transitions/1  [never_taken]" in ran.stderr
+    assert pliers("validate", str(file)).returncode == 1
+
+
 def test_a_bad_definition_is_not_simulated() -> None:
     """Findings go to standard error, the status is 2, and nothing is printed on standard output."""
     ran = pliers("simulate", "-", EXPENSE, stdin='{"name": "x"}')

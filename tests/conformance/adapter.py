@@ -1,20 +1,16 @@
 """Turn a statechart of the neutral form (`../shared/scxml`, README there) into one of our definitions.
 
 The result is an ordinary document: the conformance cases go through `reading.read` and the compiler like any author's
-workflow. Expressions are small trees with JavaScript's meaning; where CEL means something else (truth of numbers,
+workflow; only that what SCXML allows and we refuse to publish (`findings.RUNNABLE`) is warned about. Expressions are small trees with JavaScript's meaning; where CEL means something else (truth of numbers,
 missing members of event data, joining text and numbers) the CEL written here says it in full.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pliers_workflow.definition.findings import Finding
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class NotSupported(Exception):
@@ -24,30 +20,6 @@ class NotSupported(Exception):
 def to_document(case: Mapping[str, Any]) -> dict[str, Any]:
     """The definition document of a case."""
     return _Adapter(case["statechart"]).document(case["name"])
-
-
-def without_findings(document: dict[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:
-    """
-    The same workflow, where only our stricter checks stand in the way.
-
-    SCXML allows states that nothing leaves and transitions that another one always precedes; to us both are mistakes
-    of an author. A trigger that nobody fires leads out of the former, and the latter are never taken anyway.
-    """
-    changed = copy.deepcopy(document)
-    machine = changed["stateMachine"]
-    dropped = set()
-    for finding in findings:
-        parts = finding.pointer.split("/")[1:]
-        if finding.code == "never_taken":
-            dropped.add(int(parts[2]))
-        elif finding.code == "dead_end":
-            place: Any = changed
-            for part in parts:
-                place = place[int(part)] if isinstance(place, list) else place[part]
-            target = next(iter(machine["states"]))
-            machine["transitions"].append({"from": place["id"], "to": target, "trigger": "never.fired"})
-    machine["transitions"] = [each for index, each in enumerate(machine["transitions"]) if index not in dropped]
-    return changed
 
 
 class _Adapter:

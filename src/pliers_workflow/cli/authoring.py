@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -73,14 +73,17 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _read_definition(file: str) -> WorkflowDefinition:
-    """A definition that has no errors. Raises `Problem` with every finding."""
+def _read_definition(file: str, *, only_warn: Collection[str] = ()) -> WorkflowDefinition:
+    """A definition without errors other than those in `only_warn`. Raises `Problem` with every finding."""
     from pliers_workflow.definition.reading import read
 
-    reading = read(read_json(file, "definition"))
+    reading = read(read_json(file, "definition"), only_warn=only_warn)
     if reading.definition is None:
         findings = "\n".join(told(finding) for finding in reading.findings)
         raise Problem(f"{file} is not a valid definition:\n{findings}")
+    for finding in reading.findings:
+        if finding.code in only_warn:
+            print(told(finding), file=sys.stderr)
     return reading.definition
 
 
@@ -108,11 +111,16 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 def simulate(definition: str, events: str, *, data: str, user: str, directory: str) -> int:
-    """Run a definition: a line of JSON after the start and after each event. 1 when it cannot even start."""
+    """
+    Run a definition: a line of JSON after the start and after each event. 1 when it cannot even start.
+
+    What SCXML allows runs, even where publishing would refuse it; the findings go to standard error.
+    """
     from pliers_workflow.definition.compiler import compile_definition
+    from pliers_workflow.definition.findings import RUNNABLE
     from pliers_workflow.interpreter.simulation import Simulation
 
-    document = _read_definition(definition)
+    document = _read_definition(definition, only_warn=RUNNABLE)
     start_data = read_option(data, "--data")
     if not isinstance(start_data, Mapping):
         raise Problem("--data must be a JSON object")
