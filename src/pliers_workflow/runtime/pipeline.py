@@ -296,7 +296,7 @@ class Pipeline:
                 raise
             await self._halve(connection, batch, error)
             return
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, storage.Unstorable) as error:
             await self._halve(connection, batch, error)
             return
         self.batches += 1

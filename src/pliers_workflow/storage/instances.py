@@ -29,7 +29,6 @@ _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 _decode_map: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _decode_machine: Final = msgspec.json.Decoder(Machine, float_hook=Decimal).decode
 _status: Final = {status.value: status for status in Status}
-_FAR: Final = datetime.max
 
 #: Format of `workflow_instances.machine` that this code writes and the highest it reads.
 MACHINE_FORMAT: Final = 1
@@ -166,8 +165,52 @@ async def history_until(
     return [HistoryLine(*row) for row in rows]
 
 
-# The width of each part of `save_batch`, in the order of its parameters.
-_PARTS: Final = (18, 26, 13, 22, 12, 7, 3, 8)
+class _Infinity:
+    """When a paused timer is due, as PostgreSQL writes it."""
+
+    def isoformat(self) -> str:
+        return "infinity"
+
+
+_PAUSED: Final = _Infinity()
+
+
+class Unstorable(ValueError):
+    """A value holds a character by which columns are joined; nothing of the batch was sent."""
+
+
+#: Between the values of a joined column, and for null; see `split_column` in migration 0003. JSON holds neither raw.
+_SEPARATOR: Final = "\x1f"
+_NULL: Final = "\x1a"
+
+#: The columns of each part of `save_batch`, in the order of its parameters: text, integer, instant, bytes; free text,
+#: which may hold anything, is sent as an array.
+_PARTS: Final = (
+    "ssiiibsssssssttsfi",
+    "ssiibsssssssttsfsssssfsstt",
+    "ssisssssstsbb",
+    "ssssssiissisttsfsstsif",
+    "ssssfsstsifs",
+    "sssstst",
+    "sss",
+    "ssssbsis",
+)
+
+
+def _column(kind: str, values: tuple[Any, ...]) -> Any:
+    if kind == "f":
+        return values
+    if kind == "s":
+        texts = [_NULL if value is None else value for value in values]
+        joined = _SEPARATOR.join(texts)
+        if joined.count(_SEPARATOR) != len(texts) - 1 or joined.count(_NULL) != values.count(None) or not joined:
+            raise Unstorable("an id or a key holds a control character, or nothing")
+        return joined
+    if kind == "i":
+        return _SEPARATOR.join([_NULL if value is None else str(value) for value in values])
+    if kind == "t":
+        return _SEPARATOR.join([_NULL if value is None else value.isoformat() for value in values])
+    return _SEPARATOR.join(["\\x" + value.hex() for value in values])
 
 
 class BatchWrites:
@@ -254,7 +297,7 @@ class BatchWrites:
             "paused_at": timer.paused_at,
         }
         self._scheduled.append((
-            tenant_id, identity.job_id(instance_id, timer.id), instance_id, timer.id, timer.due_at or _FAR,
+            tenant_id, identity.job_id(instance_id, timer.id), instance_id, timer.id, timer.due_at or _PAUSED,
             _encode(clock).decode(), created_at,
         ))  # fmt: skip
 
@@ -269,15 +312,18 @@ class BatchWrites:
         """An idempotency key that a command of this batch came with."""
         self._keyed.append((tenant_id, principal, route, key, body_hash, instance_id, seq, command_id))
 
-    def parameters(self) -> list[Sequence[Any]]:
-        """The arrays of `save_batch`, in its order."""
-        parameters: list[Sequence[Any]] = []
+    def parameters(self) -> list[Any]:
+        """The columns of `save_batch`, in its order. Raises `Unstorable`."""
+        parameters: list[Any] = []
         parts = (
             self._changed, self._created, self._logged, self._opened, self._settled, self._scheduled, self._dropped,
             self._keyed,
         )  # fmt: skip
-        for rows, width in zip(parts, _PARTS, strict=True):
-            parameters.extend(zip(*rows, strict=True) if rows else [()] * width)
+        for rows, kinds in zip(parts, _PARTS, strict=True):
+            if rows:
+                parameters.extend(map(_column, kinds, zip(*rows, strict=True)))
+            else:
+                parameters.extend([() if kind == "f" else "" for kind in kinds])
         return parameters
 
 

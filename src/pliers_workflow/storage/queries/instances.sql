@@ -44,15 +44,17 @@ FOR NO KEY UPDATE OF i;
 -- takes the row locks in one order, leaving out what somebody else holds, has moved past the revision that was
 -- interpreted, or whose directory facts are stale; everything after it touches only what it let through, or what
 -- `created` has made. Positions are taken after the locks. A key that is taken fails the whole statement: the batch is
--- read again and finds it. The answer names the instances written; the others were overtaken.
+-- read again and finds it. Columns come joined (`split_column`), those of free text as arrays. The answer names the
+-- instances written; the others were overtaken.
 WITH writer AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(7254031)
 ), locked AS MATERIALIZED (
     SELECT t.*
     FROM writer, unnest(
-        $1::text[], $2::uuid[], $3::int[], $4::int[], $5::bigint[], $6::bytea[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[], $16::uuid[],
-        $17::text[], $18::int[]
+        split_column($1), split_column($2)::uuid[], split_column($3)::int[], split_column($4)::int[],
+        split_column($5)::bigint[], split_column($6)::bytea[], split_column($7), split_column($8), split_column($9),
+        split_column($10), split_column($11), split_column($12), split_column($13), split_column($14)::timestamptz[],
+        split_column($15)::timestamptz[], split_column($16)::uuid[], $17::text[], split_column($18)::int[]
     ) AS t (
         tenant_id, id, base_revision, revision, directory_revision, history_hash, status, current_state, previous_state,
         configuration, data, context, machine, last_activity_at, timeout_at, assigned_to, title, ord
@@ -100,10 +102,13 @@ WITH writer AS MATERIALIZED (
            t.definition_id, t.definition_name, t.version, t.submission_id, t.submission::jsonb, t.external_key,
            t.requester, t.created_by, t.created_at, t.started_at
     FROM writer, unnest(
-        $19::text[], $20::uuid[], $21::int[], $22::bigint[], $23::bytea[], $24::text[], $25::text[], $26::text[],
-        $27::text[], $28::text[], $29::text[], $30::text[], $31::timestamptz[], $32::timestamptz[], $33::uuid[],
-        $34::text[], $35::uuid[], $36::text[], $37::text[], $38::uuid[], $39::text[], $40::text[], $41::uuid[],
-        $42::uuid[], $43::timestamptz[], $44::timestamptz[]
+        split_column($19), split_column($20)::uuid[], split_column($21)::int[], split_column($22)::bigint[],
+        split_column($23)::bytea[], split_column($24), split_column($25), split_column($26), split_column($27),
+        split_column($28), split_column($29), split_column($30), split_column($31)::timestamptz[],
+        split_column($32)::timestamptz[], split_column($33)::uuid[], $34::text[], split_column($35)::uuid[],
+        split_column($36), split_column($37), split_column($38)::uuid[], split_column($39), $40::text[],
+        split_column($41)::uuid[], split_column($42)::uuid[], split_column($43)::timestamptz[],
+        split_column($44)::timestamptz[]
     ) AS t (
         tenant_id, id, revision, directory_revision, history_hash, status, current_state, previous_state,
         configuration, data, context, machine, last_activity_at, timeout_at, assigned_to,
@@ -127,8 +132,10 @@ WITH writer AS MATERIALIZED (
     SELECT h.tenant_id, h.instance_id, h.seq, h.id, h.command_id, h.action_type::workflow_action_type, h.from_state,
            h.to_state, h.record::json, h.executed_at, h.executed_by, h.previous_hash, h.hash
     FROM unnest(
-        $45::text[], $46::uuid[], $47::int[], $48::uuid[], $49::text[], $50::text[], $51::text[], $52::text[],
-        $53::text[], $54::timestamptz[], $55::uuid[], $56::bytea[], $57::bytea[]
+        split_column($45), split_column($46)::uuid[], split_column($47)::int[], split_column($48)::uuid[],
+        split_column($49), split_column($50), split_column($51), split_column($52), split_column($53),
+        split_column($54)::timestamptz[], split_column($55)::uuid[], split_column($56)::bytea[],
+        split_column($57)::bytea[]
     ) AS h (
         tenant_id, instance_id, seq, id, command_id, action_type, from_state, to_state, record, executed_at,
         executed_by, previous_hash, hash
@@ -147,9 +154,12 @@ WITH writer AS MATERIALIZED (
            a.created_at, a.action::approval_action, a.comments, a.decision_data::jsonb, a.decided_by, a.decided_at,
            a.delegated_to, CASE WHEN a.delegated_to IS NOT NULL THEN a.decided_at END, a.weight, a.group_key
     FROM unnest(
-        $58::text[], $59::uuid[], $60::uuid[], $61::text[], $62::text[], $63::text[], $64::int[], $65::int[],
-        $66::text[], $67::text[], $68::int[], $69::uuid[], $70::timestamptz[], $71::timestamptz[], $72::text[],
-        $73::text[], $74::text[], $75::uuid[], $76::timestamptz[], $77::uuid[], $78::int[], $79::text[]
+        split_column($58), split_column($59)::uuid[], split_column($60)::uuid[], split_column($61),
+        split_column($62), split_column($63), split_column($64)::int[], split_column($65)::int[], split_column($66),
+        split_column($67), split_column($68)::int[], split_column($69)::uuid[], split_column($70)::timestamptz[],
+        split_column($71)::timestamptz[], split_column($72), $73::text[], split_column($74),
+        split_column($75)::uuid[], split_column($76)::timestamptz[], split_column($77)::uuid[],
+        split_column($78)::int[], $79::text[]
     ) AS a (
         tenant_id, id, instance_id, item, chain, stage, visit, round, approver_type, approver, slot, principal,
         timeout_at, created_at, action, comments, decision_data, decided_by, decided_at, delegated_to, weight, group_key
@@ -158,8 +168,9 @@ WITH writer AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT a.*
     FROM unnest(
-        $80::text[], $81::uuid[], $82::text[], $83::text[], $84::text[], $85::text[], $86::uuid[], $87::timestamptz[],
-        $88::uuid[], $89::int[], $90::text[], $91::uuid[]
+        split_column($80), split_column($81)::uuid[], split_column($82), split_column($83), $84::text[],
+        split_column($85), split_column($86)::uuid[], split_column($87)::timestamptz[], split_column($88)::uuid[],
+        split_column($89)::int[], $90::text[], split_column($91)::uuid[]
     ) AS a (
         tenant_id, instance_id, item, action, comments, decision_data, decided_by, decided_at, delegated_to, weight,
         group_key, principal
@@ -179,20 +190,26 @@ WITH writer AS MATERIALIZED (
         weight = a.weight,
         group_key = a.group_key
     FROM wanted a
-    WHERE w.tenant_id = a.tenant_id AND w.workflow_instance_id = a.instance_id AND w.item = a.item AND w.action IS NULL
+    -- Open means that `action` is null, too; asked that way, a planner without statistics takes the partial index of all
+    -- open items for as short as the primary key, and reads them all for every decision.
+    WHERE w.tenant_id = a.tenant_id AND w.workflow_instance_id = a.instance_id AND w.item = a.item
+        AND w.decided_at IS NULL
     RETURNING 1
 ), scheduled AS (
     INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_at, clock, created_at)
     SELECT j.tenant_id, j.id, 'timer', j.instance_id, j.name, j.due_at, j.clock::jsonb, j.created_at
     FROM unnest(
-        $92::text[], $93::uuid[], $94::uuid[], $95::text[], $96::timestamptz[], $97::text[], $98::timestamptz[]
+        split_column($92), split_column($93)::uuid[], split_column($94)::uuid[], split_column($95),
+        split_column($96)::timestamptz[], split_column($97), split_column($98)::timestamptz[]
     ) AS j (tenant_id, id, instance_id, name, due_at, clock, created_at)
     JOIN saved s ON s.tenant_id = j.tenant_id AND s.id = j.instance_id
     ON CONFLICT (tenant_id, id) DO UPDATE SET due_at = excluded.due_at, clock = excluded.clock,
         lease_owner = NULL, lease_until = NULL, attempt = 0, status = 'ready'
 ), dropped AS (
     DELETE FROM workflow_jobs w
-    USING unnest($99::text[], $100::uuid[], $101::uuid[]) AS j (tenant_id, instance_id, id), saved s
+    USING unnest(
+        split_column($99), split_column($100)::uuid[], split_column($101)::uuid[]
+    ) AS j (tenant_id, instance_id, id), saved s
     WHERE s.tenant_id = j.tenant_id AND s.id = j.instance_id
         AND w.tenant_id = j.tenant_id AND w.id = j.id
 ), keyed AS (
@@ -201,7 +218,8 @@ WITH writer AS MATERIALIZED (
     SELECT k.tenant_id, k.principal, k.route, k.key, k.body_hash, k.instance_id, k.seq, k.command_id, now(),
            now() + $110::interval
     FROM unnest(
-        $102::text[], $103::text[], $104::text[], $105::text[], $106::bytea[], $107::uuid[], $108::int[], $109::text[]
+        split_column($102), split_column($103), split_column($104), split_column($105), split_column($106)::bytea[],
+        split_column($107)::uuid[], split_column($108)::int[], split_column($109)
     ) AS k (tenant_id, principal, route, key, body_hash, instance_id, seq, command_id)
     JOIN saved s ON s.tenant_id = k.tenant_id AND s.id = k.instance_id
     ORDER BY k.tenant_id, k.principal, k.route, k.key
