@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 
 from pliers_workflow.api.application import BASE, ROUTES
+from pliers_workflow.api.examples import BODIES
 from pliers_workflow.api.openapi import field_comments, openapi_document
 from pliers_workflow.api.problems import KINDS
 from pliers_workflow.api.reference import reference_markdown
@@ -124,6 +126,26 @@ def test_the_page_to_read_has_no_scripts_and_needs_no_network(document: dict[str
     for methods in document["paths"].values():
         for operation in methods.values():
             assert f'id="{operation["operationId"]}"' in page
+
+
+def test_every_endpoint_can_be_tried(document: dict[str, Any]) -> None:
+    """Each has a command on the page, and what the command sends is read by the endpoint's own type."""
+    page = reference_page(document)
+    endpoints = {each.operation_id: each for group in ROUTES for each in group.endpoints}
+    assert page.count("<pre>curl") == len(endpoints)
+    for name, body in BODIES.items():
+        msgspec.convert(body, endpoints[name].body_type, strict=True)
+    required = {name for name, each in endpoints.items() if each.takes_body and not each.body_optional}
+    assert required - BODIES.keys() == {"create_workflow", "update_workflow"}
+
+
+async def test_the_page_works_under_its_own_policy(world: World) -> None:
+    """The policy allows its style and nothing else, and it has nothing else; each place in the index exists."""
+    sent = await world.http.get("/docs")
+    assert sent.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert not re.search(r"<(script|img|iframe|link|form|object)|\son[a-z]+=|url\(|@import", sent.text)
+    for target in re.findall(r'href="#([^"]+)"', sent.text):
+        assert re.search(rf'id="?{target}[">\s]', sent.text), target
 
 
 async def test_the_description_is_served(world: World) -> None:

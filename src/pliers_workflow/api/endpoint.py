@@ -52,7 +52,7 @@ DefinitionRef: TypeAlias = Annotated[
     PathPart(
         f"{_UUID}|{_NAME}",
         "Name of a workflow (then its active version, else its draft), or the UUID of one version.",
-        example="expense-report",
+        example="expense_report",
     ),
 ]
 VersionNumber: TypeAlias = Annotated[

@@ -17,6 +17,7 @@ from pliers_workflow import __version__
 from pliers_workflow.definition.schema import definition_schema
 
 from .endpoint import Endpoint, Routes
+from .examples import BODIES
 from .problems import KINDS, Problem
 
 _REF: Final = "#/components/schemas/{name}"
@@ -151,6 +152,8 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
             "required": not endpoint.body_optional,
             "content": {"application/json": {"schema": schema}},
         }
+        if endpoint.operation_id in BODIES:
+            operation["requestBody"]["content"]["application/json"]["example"] = BODIES[endpoint.operation_id]
     operation["responses"] = _responses(endpoint, schema_of)
     if endpoint.open:
         operation["security"] = [{}, {"bearer": []}]

@@ -17,7 +17,9 @@ _BEFORE = """\
 
 This page is made from the endpoints' own declarations (`make` it anew with
 `python -m pliers_workflow.api.reference docs/reference/api.md`). A running server shows the same at `/docs`, with all
-fields of bodies and answers, and gives the machine-readable form at `/openapi.json`.
+fields of bodies and answers and a command to try for each endpoint, and gives the machine-readable form at
+`/openapi.json`. The rules behind the endpoints stand with their subjects: [directory, definitions' versions, submissions,
+tokens](directory-and-submissions.md), [approvals](approvals.md).
 
 {about}
 ## A first round

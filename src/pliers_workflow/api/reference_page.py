@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, Final
 
+from .examples import curl
+
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b2330; --soft: #5b6675; --line: #dfe4ea; --paper: #fff; --tint: #f5f7fa;
   --get: #0b6e4f; --post: #1c54b2; --put: #8a5a00; --patch: #6b3fa0; --delete: #a4262c; }
@@ -19,14 +21,23 @@ _STYLE: Final = """
 * { box-sizing: border-box; }
 body { margin: 0; font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 .page { display: grid; grid-template-columns: 19rem minmax(0, 1fr); }
+a { color: var(--post); }
+a:focus-visible, summary:focus-visible, input:focus-visible + label { outline: 2px solid var(--post); outline-offset: 2px; border-radius: 4px; }
+.skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem; z-index: 1; background: var(--paper); padding: .3rem .6rem; }
 nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1.25rem 1rem; border-right: 1px solid var(--line);
   background: var(--tint); font-size: 13px; }
 nav h2 { font-size: 12px; margin: 1.1rem 0 .3rem; color: var(--soft); text-transform: uppercase; letter-spacing: .05em; }
-nav a { display: grid; grid-template-columns: 3.4rem 1fr; color: inherit; text-decoration: none; padding: .12rem .3rem; border-radius: 4px; }
+nav h2 a { display: block; padding: 0; }
+.toggle, nav label { position: absolute; left: -99rem; }
+nav .ends { display: inline; }
+nav .ends:hover { text-decoration: underline; }
+nav a { display: grid; grid-template-columns: 3.6rem 1fr; align-items: baseline; color: inherit; text-decoration: none; padding: .12rem .3rem; border-radius: 4px; }
 nav a:hover, nav a:focus-visible { background: var(--line); }
 main { padding: 2rem 2.5rem 5rem; max-width: 64rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .5rem; } h2.tag { margin: 3rem 0 .2rem; font-size: 1.35rem; }
 section { border-top: 1px solid var(--line); padding: 1.4rem 0 .6rem; scroll-margin-top: 1rem; }
+h3 a { color: inherit; text-decoration: none; } h3 a:hover::after { content: " #"; color: var(--soft); }
+section:target { border-top-color: var(--post); }
 h3 { margin: 0 0 .3rem; font-size: 1.05rem; } h4 { margin: 1rem 0 .3rem; font-size: .85rem; color: var(--soft); }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .88em; }
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; }
@@ -38,8 +49,35 @@ td, th { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; bo
 th { font-weight: 600; color: var(--soft); font-size: .85em; } td:first-child { white-space: nowrap; }
 details { margin: .3rem 0; } summary { cursor: pointer; color: var(--soft); } .soft { color: var(--soft); }
 details details { margin-left: 1.2rem; }
-@media (max-width: 60rem) { .page { grid-template-columns: 1fr; } nav { position: static; height: auto; border-right: 0;
-  border-bottom: 1px solid var(--line); } main { padding: 1.25rem; } }
+.address code { overflow-wrap: anywhere; }
+@media (max-width: 60rem) {
+  .page { grid-template-columns: minmax(0, 1fr); }
+  nav { position: static; height: auto; border-right: 0; border-bottom: 1px solid var(--line); }
+  nav label { position: static; display: inline-block; cursor: pointer; padding: .35rem .8rem; border: 1px solid var(--line);
+    border-radius: 6px; background: var(--paper); font-size: 14px; }
+  .index { display: none; } .toggle:checked ~ .index { display: block; }
+  nav a { padding: .35rem .3rem; }
+  main { padding: 1.25rem 1rem 4rem; }
+  details details { margin-left: .5rem; }
+}
+@media (max-width: 40rem) {
+  tr:has(> th) { display: none; } tr { display: block; padding: .35rem 0; border-bottom: 1px solid var(--line); }
+  td, td:first-child { display: inline-block; padding: 0 .5rem 0 0; border: 0; white-space: normal; overflow-wrap: anywhere; }
+  td:last-child { display: block; }
+}
+@media print { nav { display: none; } .page { display: block; } }
+"""
+
+
+_BEGIN: Final = """\
+<h2 class=tag id=begin>Try it</h2>
+<p>Each endpoint below comes with a command. They need two words; the token was printed when the server was first started,
+and <code>pliers token create</code> makes others. Where a command says <code>$INSTANCE</code> or the like, put the id
+from an earlier answer.</p>
+<pre>URL=http://127.0.0.1:8080      # where this page comes from
+TOKEN=pliers_…
+curl -H "Authorization: Bearer $TOKEN" $URL/api/v1/me</pre>
+<p>The definition in <code>expense_report.json</code> is one of the examples that come with the engine.</p>
 """
 
 
@@ -55,8 +93,11 @@ def reference_page(document: Mapping[str, Any]) -> str:
     content: list[str] = []
     for tag in document["tags"]:
         own = [each for each in operations if tag["name"] in each[2]["tags"]]
-        navigation.append(f"<h2>{escape(tag['name'])}</h2>")
-        content.append(f"<h2 class=tag>{escape(tag['name'])}</h2><p class=soft>{escape(tag['description'])}</p>")
+        anchor = tag["name"].lower()
+        navigation.append(f'<h2><a href="#{anchor}">{escape(tag["name"])}</a></h2>')
+        content.append(
+            f"<h2 class=tag id={anchor}>{escape(tag['name'])}</h2><p class=soft>{escape(tag['description'])}</p>"
+        )
         for path, method, operation in own:
             navigation.append(
                 f'<a href="#{operation["operationId"]}"><span class="verb {method}">{method.upper()}</span>'
@@ -68,9 +109,14 @@ def reference_page(document: Mapping[str, Any]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])}: API reference</title><style>{_STYLE}</style></head><body><div class=page>"
+        '<a class=skip href="#start">To the text</a>'
         f'<nav aria-label="Endpoints"><strong>{escape(info["title"])}</strong>'
-        f'<p class=soft>{escape(info["version"])} · <a style="display:inline" href="/openapi.json">openapi.json</a></p>'
-        f"{''.join(navigation)}</nav><main><h1>API reference</h1>{_text(info['description'])}{''.join(content)}</main></div></body></html>"
+        f'<p class=soft>{escape(info["version"])} · <a class=ends href="/openapi.json">openapi.json</a></p>'
+        # a box to tick, because a page without scripts has no other way to fold the index on a telephone
+        "<input type=checkbox id=toggle class=toggle><label for=toggle>Index of endpoints</label>"
+        f"<div class=index>{''.join(navigation)}</div></nav>"
+        f"<main id=start><h1>API reference</h1>{_text(info['description'])}{_BEGIN}{''.join(content)}</main>"
+        "</div></body></html>"
     )
 
 
@@ -78,9 +124,10 @@ def _operation(
     path: str, method: str, operation: Mapping[str, Any], document: Mapping[str, Any], schemas: Mapping[str, Any]
 ) -> str:
     parts = [
-        f'<section id="{operation["operationId"]}"><h3>{escape(operation["summary"])}</h3>'
+        f'<section id="{operation["operationId"]}"><h3><a href="#{operation["operationId"]}">{escape(operation["summary"])}</a></h3>'
         f'<p class=address><span class="verb {method}">{method.upper()}</span> <code>{escape(path)}</code></p>',
         _text(operation["description"]),
+        f"<pre>{escape(curl(path, method, operation), quote=False)}</pre>",
     ]
     parameters = [_resolved(parameter, document) for parameter in operation.get("parameters", ())]
     if parameters:
@@ -97,9 +144,9 @@ def _operation(
     for status, response in operation["responses"].items():
         if status.startswith("2") and "application/json" in response.get("content", {}):
             schema = response["content"]["application/json"]["schema"]
-            parts.append(f"<h4>Answer {status}</h4>{_schema(schema, schemas)}")
+            parts.append(f"<details><summary>Answer {status}</summary>{_schema(schema, schemas)}</details>")
         elif status.startswith("2"):
-            parts.append(f"<h4>Answer {status}</h4><p>No content.</p>")
+            parts.append(f"<p class=soft>Answer {status}: no content.</p>")
     problems = "".join(
         f"<tr><td>{status}</td><td>{_list(response['description'])}</td></tr>"
         for status, response in operation["responses"].items()

@@ -1,0 +1,88 @@
+"""A body for each endpoint that takes one, and the same request for `curl`: what the reference page shows under *Try it*.
+
+They tell one story, that of the expense report among the examples, so whoever goes through them in order has done it.
+A test reads every body with the endpoint's own type.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+_EXPENSE: Final = {"amount": 180.5, "currency": "EUR", "purpose": "train to Vienna"}
+
+#: By operation id. Definitions are files: see `curl`.
+BODIES: Final[Mapping[str, Any]] = {
+    "start_instance": {"data": _EXPENSE},
+    "advance_instance": {"trigger": "submit"},
+    "update_instance": {"patch": {"amount": 175}},
+    "cancel_instance": {"reason": "entered twice"},
+    "suspend_instance": {"reason": "a receipt is missing"},
+    "resume_instance": {"reason": "the receipt has come"},
+    "approve": {"comments": "fine by me"},
+    "reject": {"comments": "not this year"},
+    "request_changes": {"comments": "which project is it for?"},
+    "delegate": {"to": "fatima", "comments": "she knows more about it"},
+    "create_submission": {"formId": "expense", "data": _EXPENSE},
+    "update_submission": {"data": {**_EXPENSE, "amount": 175}},
+    "create_binding": {"formId": "expense", "workflowId": "expense_report"},
+    "replace_binding": {"formId": "expense", "workflowId": "expense_report", "enabled": False},
+    "create_user": {"username": "ada", "name": "Ada", "manager": "bruno"},
+    "update_user": {"manager": "dora"},
+    "put_role": {"name": "Finance"},
+    "set_role_members": {"users": ["fatima"]},
+    "put_group": {"name": "Finance"},
+    "set_group_members": {"users": ["fatima"]},
+    "create_token": {"user": "ada"},
+    "create_tenant": {"id": "acme", "name": "Acme"},
+    "move_clock": {"virtualNow": "2026-03-04T09:00:00Z"},
+}
+
+#: What stands for a name in a path, by what stands before it; words with `$` are the reader's own ids.
+_PLACES: Final = (
+    ("/workflows/{id}", "/workflows/expense_report"),
+    ("/workflow-instances/{id}", "/workflow-instances/$INSTANCE"),
+    ("/submissions/{id}", "/submissions/$SUBMISSION"),
+    ("/submission-bindings/{id}", "/submission-bindings/$BINDING"),
+    ("/failed-starts/{id}", "/failed-starts/$JOB"),
+    ("/tokens/{id}", "/tokens/$TOKEN_ID"),
+    ("/tenants/{id}", "/tenants/acme"),
+    ("/members/{userId}", "/members/fatima"),
+    ("/users/{userId}/approvals", "/users/me/approvals"),
+    ("/users/{userId}", "/users/ada"),
+    ("{key}", "finance"),
+    ("{v}", "1.0.0"),
+    ("{code}", "self_approval_forbidden"),
+)
+
+
+def curl(path: str, method: str, operation: Mapping[str, Any]) -> str:
+    """
+    Give the command that makes a request; `$URL` and `$TOKEN` are set beforehand.
+
+    >>> print(curl("/api/v1/me", "get", {"operationId": "get_me"}))
+    curl -H "Authorization: Bearer $TOKEN" \\
+         $URL/api/v1/me
+    """
+    for place, example in _PLACES:
+        path = path.replace(place, example)
+    assert not re.search(r"[{}]", path), path
+    first = "curl" if method == "get" else f"curl -X {method.upper()}"
+    lines = [] if {} in operation.get("security", ()) else ['-H "Authorization: Bearer $TOKEN"']
+    body = _data(operation)
+    if body is not None:
+        lines += ["-H 'Content-Type: application/json'", f"-d {body}"]
+    lines.append(f"$URL{path}")
+    return f"{first} " + " \\\n     ".join(lines)
+
+
+def _data(operation: Mapping[str, Any]) -> str | None:
+    body = operation.get("requestBody")
+    if body is None:
+        return None
+    if operation["operationId"] in ("create_workflow", "update_workflow"):
+        return "@expense_report.json"
+    example = BODIES.get(operation["operationId"])
+    return None if not example else f"'{json.dumps(example)}'"
