@@ -20,7 +20,8 @@ from pliers_workflow.interpreter.commands import (
     UpdateData,
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.runtime.answers import Accepted, KeyReused, NotFound, Overloaded
+from pliers_workflow.runtime import pipeline as pipeline_module
+from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, Overloaded
 from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow
 
@@ -440,3 +441,25 @@ async def test_a_virtual_clock_fires_the_timers_it_passes(make_world: MakeWorld)
         "SELECT status::text FROM workflow_instances WHERE tenant_id = 'default' AND id = $1", real.instance.id
     )
     assert untouched == "waiting"
+
+
+async def test_draining_ends_though_the_database_is_away(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is told to stop while PostgreSQL is away gives up after a while, and says to every caller what is known."""
+    world = await make_world()
+    await people_of_expenses(world)
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    monkeypatch.setattr(pipeline_module, "_DRAIN_TIMEOUT", 0.5)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise ConnectionRefusedError("the database is away")
+
+    monkeypatch.setattr(pipeline_module.storage, "load", away)
+    waiting = asyncio.create_task(world.do(started.instance.id, "ada", FireTrigger("submit")))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await world.engine.pipeline.close()
+    with pytest.raises(EngineError):
+        await waiting

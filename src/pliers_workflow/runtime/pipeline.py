@@ -65,6 +65,8 @@ _ROUNDS_MAX: Final = 5
 _OVERTAKEN_MAX: Final = 2
 _RECONNECT_DELAY_MIN: Final = 0.05
 _RECONNECT_DELAY_MAX: Final = 2.0
+#: Seconds that draining may take; longer than any statement.
+_DRAIN_TIMEOUT: Final = 20.0
 
 #: The statement was rolled back and may simply be run again.
 _TRANSIENT: Final = (
@@ -145,18 +147,28 @@ class Pipeline:
         ]
 
     async def close(self) -> None:
-        """Take no more commands, and commit those that wait."""
+        """
+        Take no more commands, and commit those that wait.
+
+        Where the database is away, that ends after a while: callers are told that the outcome of theirs is unknown, or
+        that nothing was done.
+        """
+        if self._closing:
+            return
         self._closing = True
-        while self._queue.length or self._aside:
-            self._queue.wake_all()
-            if self._aside:
-                await asyncio.wait(self._aside)
-            else:
-                await asyncio.sleep(0.005)
-        self._queue.wake_all()
-        for worker in self._workers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT):
+                while self._queue.length or self._queue.in_flight or self._aside:
+                    self._queue.wake_all()
+                    await asyncio.sleep(0.005)
+                self._queue.wake_all()
+                await asyncio.gather(*self._workers)
+        except TimeoutError:
+            _log.warning("drain_gave_up", commands=self._queue.length)
+            for task in (*self._workers, *self._aside):
+                task.cancel()
+            for pending in self._queue.waiting():
+                pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else _shutting_down())
         self._workers = []
 
     @property
@@ -175,7 +187,7 @@ class Pipeline:
     ) -> asyncio.Future[Answer]:
         """Queue a command; its answer comes after its commit. Raises `Overloaded` or `ShuttingDown`."""
         if self._closing:
-            raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
+            raise _shutting_down()
         retry_after = self.overloaded()
         if retry_after is not None:
             raise Overloaded(retry_after)
@@ -645,6 +657,10 @@ class Pipeline:
                 pending.answer(fold.answers[0][1])
                 return
         pending.fail(Overloaded(1.0))
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("this node is shutting down; repeat the request, another node will take it")
 
 
 def _definition_id(fold: Fold) -> str | None:
