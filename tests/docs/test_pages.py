@@ -92,6 +92,20 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_named_exist(page: Path) -> None:
+    """A file or folder of ours that a page names, from the root or from the package, is there."""
+    folders = "src|tests|docs|tools|benchmarks|definition|interpreter|storage|runtime|api|cli|client|replay|examples"
+    for name in re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)`", page.read_text()):
+        assert (ROOT / name).exists() or (ROOT / "src" / "pliers_workflow" / name).exists(), name
+
+
+def test_the_readme_names_every_migration() -> None:
+    """What the demo prints of the schema is what the README shows."""
+    migrations = sorted(path.stem for path in (ROOT / "src/pliers_workflow/storage/migrations").glob("*.sql"))
+    assert f"schema: made by {', '.join(migrations)}\n" in (ROOT / "README.md").read_text()
+
+
 def test_every_page_is_in_the_index() -> None:
     """Whoever begins at `docs/README.md` finds every page."""
     indexes = "\n".join((DOCS / name).read_text() for name in ("README.md", "decisions/README.md"))

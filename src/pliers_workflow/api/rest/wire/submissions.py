@@ -87,7 +87,7 @@ class BindingBody(Input, frozen=True, kw_only=True):
     trigger_events: SubmissionEvents = ("submission.created",)
     #: a version or a range such as ^1.2; by default the active version
     version: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
-    #: CEL over `submission`, `metadata`, `user` and `now`
+    #: CEL over `submission`, `metadata` (the definition's) and `now`
     condition: Annotated[str, Meta(min_length=1, max_length=4000)] | None = None
     data_mapping: DataMapping = DataMapping()
     enabled: bool = True
