@@ -54,6 +54,21 @@ def test_nobody_to_ask_is_an_incident_at_once() -> None:
     assert "ada" in incident.message
 
 
+def test_an_incident_names_people_as_people_do() -> None:
+    """Usernames instead of ids, expressions as what they are, and ten approvers of a thousand."""
+    people = People(["ada", "bob"])
+    people.leave("bob")
+    it = office(people, stage("one", user("bob"), dynamic("data.nobody"), parallel=True))
+    message = next(iter(it.instance.machine.incidents.values())).message
+    assert "user `bob`" in message
+    assert user_id("bob") not in message
+    assert "whom `data.nobody` should name" in message
+    it = office(People(), stage("one", *[user(f"ghost{number}") for number in range(1000)], parallel=True))
+    message = next(iter(it.instance.machine.incidents.values())).message
+    assert "user `ghost9` and 990 more:" in message
+    assert len(message) < 600
+
+
 def test_nobody_to_ask_goes_before_a_fallback_outcome() -> None:
     """A stage that never asked anybody is not granted by its fallback outcome."""
     it = office(People(), stage("one", user("ada"), fallbackOutcome="granted"))

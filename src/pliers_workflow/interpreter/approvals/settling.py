@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ..draft import Draft
     from ..instance import Seat, StageRun
     from .items import WithdrawReason
+
+#: so many of the missing approvers, and of the expressions that failed, are named in an incident
+_NAMES_TOLD: Final = 10
+_PROBLEMS_TOLD: Final = 3
 
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
@@ -91,7 +95,7 @@ def _ask(draft: Draft, state: State, stage: Stage) -> None:
     if vacant:
         # Whoever is there is asked all the same: one of them may refuse, and then nobody need be found.
         _open_first(draft, state, stage)
-        raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(stage, vacant, found.problems))
+        raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
         return
     _impossible(draft, state, stage)
 
@@ -105,14 +109,26 @@ def _open_first(draft: Draft, state: State, stage: Stage) -> None:
                 return
 
 
-def _nobody(stage: Stage, vacant: list[Seat], problems: tuple[str, ...]) -> str:
-    names = ", ".join([f"{seat.approver_type} `{seat.approver}`" for seat in vacant])
-    because = " ".join(["", *[f"{problem}." for problem in problems]])
+def _nobody(draft: Draft, stage: Stage, vacant: list[Seat], problems: tuple[str, ...]) -> str:
+    # A sentence is for a person, and kept with the instance; a stage can have a thousand approvers.
+    names = ", ".join([_named(draft, stage, seat) for seat in vacant[:_NAMES_TOLD]])
+    if len(vacant) > _NAMES_TOLD:
+        names += f" and {len(vacant) - _NAMES_TOLD:,} more"
+    because = " ".join(["", *[f"{problem}." for problem in problems[:_PROBLEMS_TOLD]]])
     return (
         f"Stage `{stage.id}` has nobody to ask in the place of {names}: missing, inactive or not allowed to decide here, "
         f"and so are the fallbacks and the definition's administrators.{because} Leave the state by another transition, "
         "or cancel."
     )
+
+
+def _named(draft: Draft, stage: Stage, seat: Seat) -> str:
+    """An approver as people write them: a username rather than an id."""
+    asked = stage.approvers[seat.entry]
+    if asked.type == "dynamic" and seat.approver == asked.identifier[:200]:
+        return f"whom `{seat.approver}` should name"
+    person = draft.facts.get("user:" + seat.approver) if seat.approver_type == "user" else None
+    return f"{seat.approver_type} `{person.username if isinstance(person, User) else seat.approver}`"
 
 
 def settle(draft: Draft, state: State, stage: Stage, cause: Cause, position: int) -> None:
