@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -299,6 +300,30 @@ def test_tokens_and_tenants_are_made(database: str) -> None:
     assert tenant.stdout.startswith("pliers_")
     assert "acme" in one_sentence(pliers("tenant", "create", "acme", "--database-url", database), 3)
     one_sentence(pliers("token", "create", "--user", "ada", "--permission", "king", "--database-url", database), 3)
+
+
+def test_an_address_nobody_can_listen_on_is_explained(empty_database: str) -> None:
+    """A busy port, a foreign address and no address at all: a sentence, and the database is left alone."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = pliers("serve", "--port", port, "--database-url", empty_database)
+        assert f"port {port}" in one_sentence(ran, 3)
+        assert ran.stdout == ""
+    ran = pliers("serve", "--port", "0", "--host", "192.0.2.1", "--database-url", empty_database)
+    assert "192.0.2.1" in one_sentence(ran, 3)
+    ran = pliers("serve", "--port", "99999", "--database-url", empty_database)
+    assert ran.returncode == 2
+    assert "65535" in ran.stderr
+
+
+def test_a_database_that_cannot_serve_is_explained(empty_database: str) -> None:
+    """Without the schema, read-only, or on a host that is not there: what to do about it."""
+    ran = pliers("serve", "--no-migrate", "--port", "0", "--database-url", empty_database)
+    assert "pliers migrate" in one_sentence(ran, 3)
+    read_only = f"{empty_database}{'&' if '?' in empty_database else '?'}default_transaction_read_only=on"
+    assert "read-only" in one_sentence(pliers("migrate", "--database-url", read_only), 3)
+    ran = pliers("migrate", "--database-url", "postgresql://somebody@no.such.host.invalid/nothing")
+    assert "host" in one_sentence(ran, 3)
 
 
 def test_serve_answers_and_stops(database: str) -> None:

@@ -105,7 +105,9 @@ def diagram(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on. Default: the setting PLIERS_SERVER__HOST.")] = "",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one. Default: PLIERS_SERVER__PORT.")] = -1,
+    port: Annotated[
+        int, typer.Option(help="Port; 0 takes a free one. Default: PLIERS_SERVER__PORT.", min=-1, max=65535)
+    ] = -1,
     database_url: DatabaseUrl = "",
     data: DataFolder = None,
     migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,

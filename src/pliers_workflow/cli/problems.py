@@ -22,6 +22,16 @@ def explain(error: BaseException) -> tuple[str, int]:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
         return explain(error.exceptions[0])
+    if type(error).__name__ == "UndefinedTableError":
+        return "this database does not have our schema, or an older one; run `pliers migrate` first.", 3
+    if type(error).__name__ == "ReadOnlySQLTransactionError":
+        return (
+            "the database is read-only, such as a standby; name the primary, or make it writable "
+            "(default_transaction_read_only).",
+            3,
+        )
+    if type(error).__name__ == "gaierror":
+        return f"the database's host cannot be found: {text}. Check the name in the DSN, and the network.", 3
     if module == "asyncpg" or isinstance(error, ConnectionError):
         return f"the database cannot be used: {text}. Check the DSN, or leave it out to use the embedded one.", 3
     if module == "pydantic_core":

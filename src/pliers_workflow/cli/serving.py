@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,6 +49,7 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
     settings = Settings()
     host = host or settings.server.host
     port = port if port >= 0 else settings.server.port
+    _check_address(host, port)
     async with database(database_url, data) as dsn:
         settings = settings.model_copy(update={"database": settings.database.model_copy(update={"url": dsn})})
         if migrate:
@@ -67,6 +70,34 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
         if not server.started:
             raise Problem(f"the server could not start on {host}:{port}; the lines above say why", status=3)
     return 0
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address nobody can listen on, before the database is touched and a token is shown."""
+    try:
+        places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise Problem(
+            f"there is no address {host!r} to listen on ({error.strerror}); name another with --host"
+        ) from None
+    for family, kind, protocol, _, place in places:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(place)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    what = f"port {port} of {host} is taken by another program; name another with --port, or 0 for a free one"
+                elif error.errno == errno.EACCES:
+                    what = f"port {port} of {host} needs rights that you do not have; name one above 1023 with --port"
+                elif error.errno == errno.EADDRNOTAVAIL:
+                    what = f"{host} is no address of this machine; name one of its own with --host"
+                elif error.errno == errno.EAFNOSUPPORT:
+                    # such as IPv6 where the machine has none; `localhost` has another address
+                    continue
+                else:
+                    what = f"the server cannot listen on {host}:{port}: {error.strerror}"
+                raise Problem(what, status=3) from None
 
 
 def _announcing_server() -> Any:
