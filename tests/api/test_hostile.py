@@ -50,6 +50,13 @@ def table(at: str) -> list[tuple[str, str, dict[str, Any], int, str]]:
         ("POST", start, {"content": LARGE, "headers": JSON}, 413, "data_too_large"),
         ("POST", start, {"content": b"{}"}, 415, "unsupported_media_type"),
         ("POST", start, {"data": {"data": "x"}}, 415, "unsupported_media_type"),
+        (
+            "POST",
+            start,
+            {"content": b"{}", "headers": {**JSON, "Content-Encoding": "gzip"}},
+            415,
+            "unsupported_media_type",
+        ),
         ("POST", start, {"json": {"dta": {}}}, 422, "invalid_body"),
         ("POST", start, {"json": {"data": []}}, 422, "invalid_body"),
         ("POST", start, {"json": []}, 422, "invalid_body"),

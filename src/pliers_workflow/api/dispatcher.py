@@ -244,6 +244,8 @@ class Dispatcher:
         content_type = headers.get(b"content-type")
         if content_type != b"application/json":
             check_media_type(content_type)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise ApiError("unsupported_media_type", "Send the body as it is, without `Content-Encoding`.")
         assert endpoint.body_decoder is not None
         return decode(raw, endpoint.body_decoder)
 
