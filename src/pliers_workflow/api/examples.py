@@ -1,7 +1,7 @@
 """A body for each endpoint that takes one, and the same request for `curl`: what the reference page shows under *Try it*.
 
-They tell one story, that of the expense report among the examples, so whoever goes through them in order has done it.
-A test reads every body with the endpoint's own type.
+They speak of one thing, the expense report among the examples, and of people whom the page's own commands make. A test
+reads every body with the endpoint's own type.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ BODIES: Final[Mapping[str, Any]] = {
     "approve": {"comments": "fine by me"},
     "reject": {"comments": "not this year"},
     "request_changes": {"comments": "which project is it for?"},
-    "delegate": {"to": "fatima", "comments": "she knows more about it"},
+    "delegate": {"to": "ada", "comments": "she knows more about it"},
     "create_submission": {"formId": "expense", "data": _EXPENSE},
     "update_submission": {"data": {**_EXPENSE, "amount": 175}},
     "create_binding": {"formId": "expense", "workflowId": "expense_report"},
     "replace_binding": {"formId": "expense", "workflowId": "expense_report", "enabled": False},
-    "create_user": {"username": "ada", "name": "Ada", "manager": "bruno"},
-    "update_user": {"manager": "dora"},
+    "create_user": {"username": "ada", "name": "Ada"},
+    "update_user": {"name": "Ada L."},
     "put_role": {"name": "Finance"},
-    "set_role_members": {"users": ["fatima"]},
+    "set_role_members": {"users": ["ada"]},
     "put_group": {"name": "Finance"},
-    "set_group_members": {"users": ["fatima"]},
+    "set_group_members": {"users": ["ada"]},
     "create_token": {"user": "ada"},
-    "create_tenant": {"id": "acme", "name": "Acme"},
+    "create_tenant": {"id": "acme", "name": "Acme", "virtualNow": "2026-03-02T09:00:00Z"},
     "move_clock": {"virtualNow": "2026-03-04T09:00:00Z"},
 }
 
@@ -49,7 +49,7 @@ _PLACES: Final = (
     ("/failed-starts/{id}", "/failed-starts/$JOB"),
     ("/tokens/{id}", "/tokens/$TOKEN_ID"),
     ("/tenants/{id}", "/tenants/acme"),
-    ("/members/{userId}", "/members/fatima"),
+    ("/members/{userId}", "/members/ada"),
     ("/users/{userId}/approvals", "/users/me/approvals"),
     ("/users/{userId}", "/users/ada"),
     ("{key}", "finance"),
