@@ -7,20 +7,18 @@
 -- instance stands at the revision that the node knows it at, its columns are left out.
 -- Served by workflow_instances_pkey, tenants_pkey, idempotency_records_pkey.
 SELECT 'i' AS kind, t.ord::int AS ord, coalesce(n.virtual_now, now()) AS now, n.directory_revision,
-       i.workflow_definition_id::text AS definition_id, i.workflow_name AS definition_name,
-       i.workflow_version::text AS version, i.revision, i.history_hash, i.status::text AS status, i.configuration,
-       i.current_state, i.previous_state,
-       CASE WHEN i.revision <> t.known_revision THEN i.instance_data::text END AS data,
-       CASE WHEN i.revision <> t.known_revision THEN i.context_data::text END AS context,
-       CASE WHEN i.revision <> t.known_revision THEN i.submission_data::text END AS submission,
-       CASE WHEN i.revision <> t.known_revision THEN i.machine::text END AS machine, i.requester_id::text AS requester,
-       i.created_by::text AS created_by, i.created_at, i.last_activity_at, i.submission_id::text AS submission_id,
-       i.external_key, i.title, i.started_at, i.completed_at, i.failed_at, i.cancelled_at, i.timeout_at,
-       i.assigned_to::text AS assigned_to,
+       c.workflow_definition_id::text AS definition_id, c.workflow_name AS definition_name,
+       c.workflow_version::text AS version, i.revision, c.history_hash, c.status::text AS status, c.configuration,
+       c.current_state, c.previous_state, c.instance_data::text AS data, c.context_data::text AS context,
+       c.submission_data::text AS submission, c.machine::text AS machine, c.requester_id::text AS requester,
+       c.created_by::text AS created_by, c.created_at, c.last_activity_at, c.submission_id::text AS submission_id,
+       c.external_key, c.title, c.started_at, c.completed_at, c.failed_at, c.cancelled_at, c.timeout_at,
+       c.assigned_to::text AS assigned_to,
        NULL::text AS key_instance, NULL::int AS key_seq, NULL::bytea AS key_body
 FROM unnest($1::text[], $2::uuid[], $3::int[]) WITH ORDINALITY AS t (tenant_id, id, known_revision, ord)
 JOIN tenants n ON n.id = t.tenant_id
 LEFT JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id
+LEFT JOIN LATERAL (SELECT i.* WHERE i.revision <> t.known_revision) c ON true
 UNION ALL
 SELECT 'k', q.ord::int, k.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
