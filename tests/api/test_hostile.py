@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import pytest
 
 from pliers_workflow.runtime.answers import Overloaded
@@ -246,6 +247,8 @@ async def test_a_full_queue_is_said_before_the_body_is_read(company: World, monk
         (Overloaded(1), 503, "overloaded"),
         (ConnectionRefusedError("no"), 503, "unavailable"),
         (TimeoutError(), 503, "unavailable"),
+        (asyncpg.AdminShutdownError("terminating connection due to administrator command"), 503, "unavailable"),
+        (asyncpg.InternalClientError("cannot switch to state 12"), 503, "unavailable"),
         (RuntimeError("a bug with a secret in it"), 500, "internal_error"),
     ],
 )

@@ -14,10 +14,9 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote
 
+import asyncpg
 import msgspec
 import structlog
-from asyncpg import InterfaceError, PostgresConnectionError
-from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
 from msgspec import structs
 from starlette.types import Receive, Scope, Send
 
@@ -281,10 +280,15 @@ def _problem(error: Exception, endpoint: Endpoint | None, method: str, path: str
 _DATABASE_AWAY: Final = (
     ConnectionError,
     TimeoutError,
-    PostgresConnectionError,
-    CannotConnectNowError,
-    TooManyConnectionsError,
-    InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    # what asyncpg says when the connection breaks while a statement is being prepared
+    asyncpg.InternalClientError,
 )
 
 
