@@ -212,7 +212,7 @@ def test_not_allowed_comes_before_unknown() -> None:
 
 
 def test_a_person_cannot_pass_for_the_engine() -> None:
-    """Triggers that the engine raises are refused from outside, but for operators."""
+    """Triggers of the engine are refused from outside, but for operators; results of decisions from operators, too."""
     of = chart(
         {"open": {"timeouts": [{"afterMinutes": 5}]}, "end": FINAL},
         [{"from": "open", "to": "end", "trigger": "timeout"}, {"from": "open", "to": "end", "trigger": "done"}],
@@ -220,6 +220,9 @@ def test_a_person_cannot_pass_for_the_engine() -> None:
     instance = start(of).instance
     for trigger in ("timeout.open", "approved", "approved.x", "rejected", "done.state.open", "error.execution"):
         assert refused(give(instance, FireTrigger(trigger), of=of)).reason is Reason.NOT_ALLOWED
+    for trigger in ("approved", "rejected.x", "changes_requested"):
+        vote = give(instance, FireTrigger(trigger), of=of, permissions=("operator", "admin"))
+        assert refused(vote).reason is Reason.NOT_ALLOWED
     assert isinstance(give(instance, FireTrigger("timeout.open"), of=of, permissions=("operator",)), Outcome)
     assert isinstance(give(instance, FireTrigger("done"), of=of), Outcome)
 

@@ -283,7 +283,10 @@ def _check_data(draft: Draft, data: Mapping[str, Any]) -> None:
 def _fire(draft: Draft, order: FireTrigger) -> None:
     actor = draft.actor
     name = order.trigger
-    if not actor.operates and (name in _ENGINE_TRIGGERS or name.startswith(_ENGINE_PREFIXES)):
+    if actor.user is not None and name.partition(".")[0] in _ENGINE_TRIGGERS:
+        # No permission stretches to this: `rejected` fired by hand would be a vote in the approvers' place.
+        raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=[], explanation="only approvers' decisions raise it")
+    if not actor.operates and name.startswith(_ENGINE_PREFIXES):
         raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=["operator"], explanation="the engine raises it")
     draft.trigger = trigger = Trigger(name, order.data, actor.user, external=True)
     enabled = statechart.select_transitions(draft, trigger, None if actor.operates else _may_take(draft))
