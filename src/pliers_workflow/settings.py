@@ -32,7 +32,7 @@ class ExecutionSettings(BaseModel):
     #: commands in one batch
     batch_size_max: int = Field(256, ge=1, le=2000)
     #: batches in flight at once; each has a connection
-    batches_in_flight: int = Field(2, ge=1, le=16)
+    batches_in_flight: int = Field(3, ge=1, le=16)
     #: commands of one instance that fold into one write
     fold_max: int = Field(256, ge=1, le=2000)
     #: commands that may wait; more are answered 503

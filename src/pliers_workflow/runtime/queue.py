@@ -27,7 +27,7 @@ Key = tuple[str, str]
 #: Commands that must wait before another batch is begun while one is in flight. A batch has a price of its own (two round
 #: trips, and setting up a large statement: as much as some ten transitions), so few commands wait for the batch before
 #: them instead; with many, one batch is interpreted while the other is being written.
-FURTHER_BATCH_MIN: Final = 8
+FURTHER_BATCH_MIN: Final = 16
 
 #: The part of a batch that background work may have while people wait.
 _BACKGROUND_SHARE: Final = 8
