@@ -463,3 +463,27 @@ async def test_draining_ends_though_the_database_is_away(
         await world.engine.pipeline.close()
     with pytest.raises(EngineError):
         await waiting
+
+
+async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWorld) -> None:
+    """With no budget for batches every command leaves its batch: keys count once, and what the database refuses is refused."""
+    world = await make_world(budget_steps=1)
+    await people_of_expenses(world)
+    definition = await world.publish(example("expense_report"))
+    key = request_key(key="alone")
+    started = await world.start(definition, external_key="taken", request=key)
+    again = await world.start(definition, external_key="taken", request=key)
+    assert again.replayed
+    assert again.instance.id == started.instance.id
+    refused = await world.engine.start_instance(
+        world.principal("ada"), definition, data=EXPENSE, external_key="taken", request=request_key()
+    )
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.INSTANCE_EXISTS
+    answers = await asyncio.gather(
+        *(world.do(started.instance.id, name, order) for name, order in (
+            ("ada", FireTrigger("submit")), ("grace", RecordDecision("approve")), ("edsger", RecordDecision("approve")),
+        ))
+    )  # fmt: skip
+    assert all(isinstance(answer, Accepted) for answer in answers), answers
+    assert len(await world.check(started.instance.id)) == 4

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
@@ -25,7 +25,7 @@ from pliers_workflow.interpreter.commands import StartInstance
 from pliers_workflow.interpreter.facts import Needs
 from pliers_workflow.interpreter.interpret import interpret
 from pliers_workflow.interpreter.outcome import Outcome, Overrun
-from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.database import discard_stale_plans
 
@@ -40,7 +40,9 @@ from .answers import (
     RequestKey,
     ShuttingDown,
 )
+from .aside import ROUNDS_MAX, Aside, definition_of
 from .facts import FactCache
+from .failures import CONNECTION_LOST, TRANSIENT, refuse
 from .fold import Fold
 from .history import decode_record, fold_records
 from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
@@ -49,18 +51,15 @@ from .recent import RecentInstances
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pliers_workflow.definition.chart import Chart
     from pliers_workflow.interpreter.commands import Command
-    from pliers_workflow.interpreter.facts import Fact, ScriptAnswer, ScriptRequest
     from pliers_workflow.settings import ExecutionSettings
     from pliers_workflow.storage.instances import KnownKey
 
     from .solo import SoloInterpreter
+    from .sources import Charts, FactLoader, Scripts
 
 _log = structlog.get_logger(__name__)
 
-#: Rounds of asking for facts before a command is given up.
-_ROUNDS_MAX: Final = 5
 #: Times a command is overtaken before it is read under a lock that waits.
 _OVERTAKEN_MAX: Final = 2
 _RECONNECT_DELAY_MIN: Final = 0.05
@@ -68,42 +67,7 @@ _RECONNECT_DELAY_MAX: Final = 2.0
 #: Seconds that draining may take; longer than any statement.
 _DRAIN_TIMEOUT: Final = 20.0
 
-#: The statement was rolled back and may simply be run again.
-_TRANSIENT: Final = (
-    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError,
-)  # fmt: skip
-#: Nobody knows what became of the statement.
-_CONNECTION_LOST: Final = (
-    asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError, asyncio.TimeoutError,
-    asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.ReadOnlySQLTransactionError,
-)  # fmt: skip
-
 Batch = list[tuple[Key, list[Pending]]]
-
-
-class Charts(Protocol):
-    """Where compiled charts come from."""
-
-    def cached(self, tenant_id: str, definition_id: str) -> Chart | None:
-        """The chart, where it is in memory."""
-
-    async def chart(self, tenant_id: str, definition_id: str) -> Chart:
-        """The chart, read and compiled where it has to be."""
-
-
-class FactLoader(Protocol):
-    """Where directory facts come from."""
-
-    async def load_facts(self, connection: Any, tenant_id: str, keys: Sequence[str]) -> dict[str, Fact]:
-        """The facts behind these keys, None for what does not exist."""
-
-
-class Scripts(Protocol):
-    """Where script conditions are run."""
-
-    async def run(self, request: ScriptRequest) -> ScriptAnswer:
-        """What the script came to."""
 
 
 class Pipeline:
@@ -122,17 +86,22 @@ class Pipeline:
         self._pool = pool
         self._charts = charts
         self._directory = directory
-        self._scripts = scripts
-        self._solo = solo
         self._settings = settings
         self._facts = FactCache()
         self._recent = RecentInstances()
         self._queue = CommandQueue()
         self._key_ttl = timedelta(seconds=settings.idempotency_ttl)
+        self._aside = Aside(
+            pool,
+            self._queue,
+            charts=charts,
+            directory=directory,
+            facts=self._facts,
+            scripts=scripts,
+            solo=solo,
+            key_ttl=self._key_ttl,
+        )
         self._workers: list[asyncio.Task[None]] = []
-        self._aside: set[asyncio.Task[None]] = set()
-        #: instances whose first command is being worked on beside the batches
-        self._parked_keys: set[Key] = set()
         self._closing = False
         #: counted since the start: batches committed, commands in them, instances overtaken
         self.batches = 0
@@ -158,14 +127,14 @@ class Pipeline:
         self._closing = True
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT):
-                while self._queue.length or self._queue.in_flight or self._aside:
+                while self._queue.length or self._queue.in_flight or self._aside.tasks:
                     self._queue.wake_all()
                     await asyncio.sleep(0.005)
                 self._queue.wake_all()
                 await asyncio.gather(*self._workers)
         except TimeoutError:
             _log.warning("drain_gave_up", commands=self._queue.length)
-            for task in (*self._workers, *self._aside):
+            for task in (*self._workers, *self._aside.tasks):
                 task.cancel()
             for pending in self._queue.waiting():
                 pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else _shutting_down())
@@ -205,7 +174,7 @@ class Pipeline:
                 await self._queue.wait()
                 batch = self._queue.take(self._share(), self._settings.fold_max)
                 if not batch:
-                    if self._closing and not self._aside and not self._queue.length:
+                    if self._closing and not self._aside.tasks and not self._queue.length:
                         return
                     continue
                 try:
@@ -215,7 +184,7 @@ class Pipeline:
                     await discard_stale_plans(connection)
                     await self._commit_batch(connection, batch)
                     delay = _RECONNECT_DELAY_MIN
-                except _CONNECTION_LOST as error:
+                except CONNECTION_LOST as error:
                     _log.warning("connection_lost", error=repr(error), commands=sum(len(p) for _, p in batch))
                     self._retry_lost(batch)
                     await self._drop_connection(connection)
@@ -231,7 +200,8 @@ class Pipeline:
                 finally:
                     self._queue.in_flight -= 1
                     for key, _ in batch:
-                        self._release(key)
+                        if key not in self._aside.keys:
+                            self._queue.release(key)
         finally:
             if connection is not None:
                 with contextlib.suppress(Exception):
@@ -253,10 +223,6 @@ class Pipeline:
                 connection.terminate()
             with contextlib.suppress(Exception):
                 await self._pool.release(connection)
-
-    def _release(self, key: Key) -> None:
-        if key not in self._parked_keys:
-            self._queue.release(key)
 
     def _retry_lost(self, batch: Batch) -> None:
         for key, pendings in batch:
@@ -297,11 +263,11 @@ class Pipeline:
             else:
                 await self._halve(connection, batch, error)
             return
-        except _TRANSIENT as error:
+        except TRANSIENT as error:
             _log.info("batch_again", error=repr(error))
             self._requeue(batch)
             return
-        except _CONNECTION_LOST as error:
+        except CONNECTION_LOST as error:
             if not isinstance(
                 error, ValueError
             ):  # asyncpg's error for an argument it cannot encode is an InterfaceError
@@ -326,7 +292,7 @@ class Pipeline:
             if fold.deferred:
                 self._queue.give_back(fold.key, fold.deferred)
                 if fold.parked is not None:
-                    self._step_aside(fold)
+                    self._aside.take(fold)
 
     async def _interpret_and_save(self, connection: Any, batch: Batch) -> tuple[list[Fold], set[Fold]]:
         folds = await self._interpret(connection, batch)
@@ -369,32 +335,7 @@ class Pipeline:
             else:
                 await self._commit(connection, [(key, second)])
             return
-        pending = pendings[0]
-        _log.warning("command_refused_by_database", command=pending.command.id, error=repr(error))
-        if (
-            isinstance(error, asyncpg.UniqueViolationError)
-            and error.constraint_name == "workflow_instances_external_key"
-        ):
-            pending.answer(
-                Rejection(Reason.INSTANCE_EXISTS, "An instance of this workflow has this external key already.")
-            )
-        elif isinstance(
-            error,
-            asyncpg.DataError
-            | asyncpg.IntegrityConstraintViolationError
-            | asyncpg.StatementTooComplexError
-            | asyncpg.ProgramLimitExceededError
-            | ValueError,
-        ):
-            pending.answer(
-                Rejection(
-                    Reason.DATA_INVALID,
-                    "The database cannot hold this value.",
-                    {"findings": [{"pointer": "", "message": error.args[0] if error.args else str(error)}]},
-                )
-            )
-        else:
-            pending.fail(EngineError(f"the database refused this command: {error}"))
+        refuse(pendings[0], error)
 
     # -- interpreting --------------------------------------------------------------------------------------------------
 
@@ -487,7 +428,7 @@ class Pipeline:
                 if mark in seen:
                     fold.defer()  # the same key twice in one batch: the second finds the first in its next read
                     return ()
-            definition_id = _definition_of(fold, pending)
+            definition_id = definition_of(fold, pending)
             if definition_id is None:
                 fold.answers.append((pending, NotFound()))
                 fold.next += 1
@@ -531,7 +472,7 @@ class Pipeline:
                     fold.defer()
                     return ()
                 pending.rounds += 1
-                if pending.rounds > _ROUNDS_MAX * 2:
+                if pending.rounds > ROUNDS_MAX * 2:
                     pending.fail(EngineError(f"the command still asks for {', '.join(result.keys)}"))
                     fold.next += 1
                     continue
@@ -571,93 +512,6 @@ class Pipeline:
         assert instance is not None and lines, "an idempotency record stands for a history row"
         return Accepted(instance, seq, records[-1].events, lines[-1].executed_at, replayed=True)
 
-    # -- beside the batches --------------------------------------------------------------------------------------------
-
-    def _step_aside(self, fold: Fold) -> None:
-        """Fetch what the first of the deferred commands needs; its instance stays busy meanwhile."""
-        parked = fold.parked
-        self._parked_keys.add(fold.key)
-        work = self._run_scripts(fold, parked) if isinstance(parked, Needs) else self._run_alone(fold)
-        task = asyncio.create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
-
-    async def _run_scripts(self, fold: Fold, needs: Needs) -> None:
-        pending = fold.deferred[0]
-        try:
-            pending.rounds += 1
-            if pending.rounds > _ROUNDS_MAX:
-                self._queue.take_first(fold.key)
-                pending.answer(
-                    Rejection(
-                        Reason.BUDGET_EXCEEDED, f"The command asks for scripts in more than {_ROUNDS_MAX} rounds."
-                    )
-                )
-                return
-            answers = await asyncio.gather(*(self._scripts.run(request) for request in needs.scripts))
-            facts = dict(pending.facts or {})
-            facts.update({request.key: answer for request, answer in zip(needs.scripts, answers, strict=True)})
-            pending.facts = facts
-        finally:
-            self._parked_keys.discard(fold.key)
-            self._queue.release(fold.key)
-
-    async def _run_alone(self, fold: Fold) -> None:
-        """Interpret one command in a process of its own, with the larger budget, and commit it as a batch of one."""
-        key = fold.key
-        pending = self._queue.take_first(key)
-        try:
-            async with self._pool.acquire() as connection:
-                await self._commit_alone(connection, key, pending)
-        except _CONNECTION_LOST:
-            pending.uncertain = True
-            self._queue.give_back(key, [pending])
-        except Exception as error:  # as for a batch
-            _log.exception("command_failed", command=pending.command.id)
-            pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
-        finally:
-            self._parked_keys.discard(key)
-            self._queue.release(key)
-
-    async def _commit_alone(self, connection: Any, key: Key, pending: Pending) -> None:
-        for _ in range(_ROUNDS_MAX):
-            loaded, _known = await storage.load(connection, [key], [])
-            fold = Fold(key, [pending], loaded[key])
-            definition_id = _definition_of(fold, pending)
-            if definition_id is None:
-                pending.answer(NotFound())
-                return
-            chart = await self._charts.chart(key[0], definition_id)
-            view = self._facts.view(key[0], fold.directory_revision)
-            facts = view if pending.facts is None else {**view, **pending.facts}
-            result = await self._solo.interpret(
-                key[0], definition_id, chart, fold.instance, pending.command, facts, pending.now or fold.now
-            )
-            pending.now = pending.now or fold.now
-            if isinstance(result, Needs):
-                if result.keys:
-                    view.update(await self._directory.load_facts(connection, key[0], sorted(result.keys)))
-                answers = await asyncio.gather(*(self._scripts.run(request) for request in result.scripts))
-                pending.facts = dict(pending.facts or {})
-                pending.facts.update({r.key: a for r, a in zip(result.scripts, answers, strict=True)})
-                continue
-            if isinstance(result, Rejection):
-                pending.answer(result)
-                return
-            fold.accept(pending, result)
-            writes = storage.BatchWrites()
-            fold.write(writes)
-            pending.base_revision = fold.revision
-            try:
-                saved = await storage.save(connection, writes, key_ttl=self._key_ttl)
-            except asyncpg.UniqueViolationError:
-                self._queue.give_back(key, [pending])
-                return
-            if key[1] in saved:
-                pending.answer(fold.answers[0][1])
-                return
-        pending.fail(Overloaded(1.0))
-
 
 def _shutting_down() -> ShuttingDown:
     return ShuttingDown("this node is shutting down; repeat the request, another node will take it")
@@ -667,11 +521,4 @@ def _definition_id(fold: Fold) -> str | None:
     if fold.base is not None:
         return fold.base.definition_id
     order = fold.pendings[0].command.order if fold.pendings else None
-    return order.definition_id if isinstance(order, StartInstance) else None
-
-
-def _definition_of(fold: Fold, pending: Pending) -> str | None:
-    if fold.instance is not None:
-        return fold.instance.definition_id
-    order = pending.command.order
     return order.definition_id if isinstance(order, StartInstance) else None

@@ -1,0 +1,53 @@
+"""What the database's errors mean for a batch, and what a caller is told when it refuses their command."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from pliers_workflow.interpreter.rejections import Reason, Rejection
+
+from .answers import EngineError
+
+if TYPE_CHECKING:
+    from .queue import Pending
+
+_log = structlog.get_logger(__name__)
+
+#: The statement was rolled back and may simply be run again.
+TRANSIENT: Final = (
+    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError,
+)  # fmt: skip
+#: Nobody knows what became of the statement.
+CONNECTION_LOST: Final = (
+    asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError, asyncio.TimeoutError,
+    asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.ReadOnlySQLTransactionError,
+)  # fmt: skip
+
+
+def refuse(pending: Pending, error: Exception) -> None:
+    """Tell the caller of a command that stands alone why the database would not take it."""
+    _log.warning("command_refused_by_database", command=pending.command.id, error=repr(error))
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "workflow_instances_external_key":
+        pending.answer(Rejection(Reason.INSTANCE_EXISTS, "An instance of this workflow has this external key already."))
+    elif isinstance(
+        error,
+        asyncpg.DataError
+        | asyncpg.IntegrityConstraintViolationError
+        | asyncpg.StatementTooComplexError
+        | asyncpg.ProgramLimitExceededError
+        | ValueError,
+    ):
+        pending.answer(
+            Rejection(
+                Reason.DATA_INVALID,
+                "The database cannot hold this value.",
+                {"findings": [{"pointer": "", "message": error.args[0] if error.args else str(error)}]},
+            )
+        )
+    else:
+        pending.fail(EngineError(f"the database refused this command: {error}"))
