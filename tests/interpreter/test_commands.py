@@ -474,3 +474,16 @@ def test_simulated_people_exist() -> None:
     run = simulate(OPEN, [{**FINISH[0], "access": ["role:clerk"]}])
     run.start({}, "ada")
     accepted(run.fire("finish", user="eve"))
+
+
+def test_an_edit_records_what_it_changed() -> None:
+    """Replacing all data puts on record only the fields that differ, also where Python would call 1 and true equal."""
+    of = chart({"open": {}, "end": FINAL}, [{"from": "open", "to": "end", "trigger": "done"}])
+    instance = start(of, {"kept": {"a": [1, 2]}, "flag": 1, "gone": "x"}).instance
+    outcome = give(instance, UpdateData(data={"kept": {"a": [1, 2]}, "flag": True, "new": None}), of=of)
+    assert isinstance(outcome, Outcome)
+    (event,) = [each for each in outcome.events if isinstance(each, DataChanged)]
+    assert event.set == {"flag": True, "new": None}
+    assert event.set["flag"] is True
+    assert event.removed == ("gone",)
+    assert outcome.instance.data == {"kept": {"a": [1, 2]}, "flag": True, "new": None}

@@ -404,13 +404,13 @@ def _update_data(draft: Draft, order: UpdateData) -> None:
     if order.patch is not None:
         after = merge_patch(after, order.patch)
     _check_data(draft, after)
-    if order.data is not None:
-        draft.emit(DataChanged(set=after, replaced=True))
-    else:
-        # By identity, because 1 == true: what the patch does not name is the same object.
-        changed = {key: value for key, value in after.items() if key not in before or before[key] is not value}
-        removed = tuple([key for key in before if key not in after])
-        draft.emit(DataChanged(set=changed, removed=removed))
+    # What the patch does not name is the same object. Else by their JSON, because 1 == true, and 1.0 is written otherwise.
+    changed = {
+        key: value
+        for key, value in after.items()
+        if key not in before or (before[key] is not value and _encoder.encode(before[key]) != _encoder.encode(value))
+    }
+    draft.emit(DataChanged(set=changed, removed=tuple([key for key in before if key not in after])))
     statechart.run_to_rest(draft)
 
 
