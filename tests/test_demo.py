@@ -33,6 +33,8 @@ def test_the_demo_does_it_all_and_stops(tmp_path: Path) -> None:
         assert re.search(r"expense_report .* paid .* ended", said), said
         assert re.search(r"\d+ transitions in", said)
         assert "Traceback" not in said
+        log = tmp_path / "data" / "server.log"
+        assert log.stat().st_mode & 0o077 == 0, "the administrator's token is in it"
 
 
 def test_the_demo_leaves_a_server_until_it_is_told_to_stop(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ class LocalServer:
         """Start it and wait until it answers. Raises `ServerFailed` with the end of its log."""
         # The DSN may carry a password, so it goes through the environment and not through the command line.
         environment = {**os.environ, "PLIERS_DATABASE__URL": self._dsn, "PYTHONUNBUFFERED": "1"}
-        with self._log.open("ab") as log:
+        # The first start prints the administrator's token into it: nobody else may read that.
+        with open(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+            os.fchmod(log.fileno(), 0o600)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "pliers_workflow", "serve", "--host", "127.0.0.1", "--port", str(self.port),
                 "--no-migrate", "--quiet",
