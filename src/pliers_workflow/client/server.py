@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from .http import ConnectionLost, HttpClient
 
@@ -58,9 +59,7 @@ class LocalServer:
         """Start it and wait until it answers. Raises `ServerFailed` with the end of its log."""
         # The DSN may carry a password, so it goes through the environment and not through the command line.
         environment = {**os.environ, "PLIERS_DATABASE__URL": self._dsn, "PYTHONUNBUFFERED": "1"}
-        # The first start prints the administrator's token into it: nobody else may read that.
-        with open(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-            os.fchmod(log.fileno(), 0o600)
+        with _private(self._log) as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "pliers_workflow", "serve", "--host", "127.0.0.1", "--port", str(self.port),
                 "--no-migrate", "--quiet",
@@ -112,3 +111,10 @@ class LocalServer:
         except OSError:
             lines = []
         return " / ".join(lines[-5:]) or "it said nothing"
+
+
+def _private(path: Path) -> BinaryIO:
+    """A file to append to for its owner's eyes: the first start prints the administrator's token."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fchmod(descriptor, 0o600)  # it may be there from before
+    return os.fdopen(descriptor, "ab")
