@@ -14,7 +14,6 @@ from uuid import uuid4
 from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
-from pliers_workflow.storage.canonical import encode
 from pliers_workflow.storage.database import open_pool
 
 from .answers import Answer, NotFound, RequestKey
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
     from .principal import Principal
     from .rows import DefinitionRow
-
-#: Bytes of canonical JSON that instance data may have (design §4); larger values are attachments.
-DATA_SIZE_MAX = 256 * 1024
 
 
 class Engine:
@@ -139,8 +135,6 @@ class Engine:
             return Rejection(
                 Reason.NOT_ALLOWED, Reason.NOT_ALLOWED.message, {"allowed": ["requester", "permission:operator"]}
             )
-        if len(encode(data)) > DATA_SIZE_MAX:
-            return Rejection(Reason.DATA_TOO_LARGE, Reason.DATA_TOO_LARGE.message)
         instance_id = instance_id or identity.new_instance_id(datetime.now(UTC))
         order = StartInstance(
             instance_id=instance_id,
