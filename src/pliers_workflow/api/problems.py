@@ -111,6 +111,10 @@ REASONS: Final[Mapping[Reason, Kind]] = _reasons(
         Reason.BUDGET_EXCEEDED: (409, "RESOURCE_EXHAUSTED", "Budget exceeded"),
         Reason.DATA_TOO_LARGE: (413, "RESOURCE_EXHAUSTED", "Data too large"),
         Reason.TIMER_GONE: (409, "TIMEOUT_ERROR", "Timer is gone"),
+        Reason.STEP_GONE: (409, "STEP_EXECUTION_ERROR", "Step is gone"),
+        Reason.UNKNOWN_STEP: (422, "VALIDATION_ERROR", "Unknown step"),
+        Reason.UNKNOWN_INCIDENT: (409, "STEP_EXECUTION_ERROR", "Unknown incident"),
+        Reason.NOT_AWAITED: (409, "INTEGRATION_ERROR", "Event is not awaited"),
     }
 )
 

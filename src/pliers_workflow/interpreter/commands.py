@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -21,6 +22,20 @@ class Actor(Struct, frozen=True, omit_defaults=True):
         return self.user is None or "operator" in self.permissions or "admin" in self.permissions
 
 
+class Parent(Struct, frozen=True, omit_defaults=True):
+    """The sub-workflow step on whose behalf an instance runs."""
+
+    #: id of the parent's instance
+    instance: str
+    #: the parent's step run, such as `step/7`, and the attempt of it that started this instance
+    step: str
+    attempt: int = 1
+    #: the parent waits: it is told when this instance has ended
+    waits: bool = True
+    #: parents above, this one included; bounded, so that recursion ends
+    depth: int = 1
+
+
 class StartInstance(Struct, frozen=True, tag="start", omit_defaults=True):
     """Begin a new instance. The runtime has minted `instance_id`."""
 
@@ -33,6 +48,8 @@ class StartInstance(Struct, frozen=True, tag="start", omit_defaults=True):
     submission_id: str | None = None
     submission: dict[str, Any] = {}
     external_key: str | None = None
+    #: set where a sub-workflow step started it
+    parent: Parent | None = None
 
 
 class FireTrigger(Struct, frozen=True, tag="fire", omit_defaults=True):
@@ -91,6 +108,85 @@ class FireTimer(Struct, frozen=True, tag="fire_timer"):
     timer: str
 
 
+class CompleteStep(Struct, frozen=True, tag="complete_step", omit_defaults=True):
+    """
+    What a step gave, from whoever ran it: a worker, an external worker, or the sub-workflow that ended.
+
+    Refused (`step_gone`) unless the run is at this very attempt: one that was slow and comes back after its attempt was
+    given up cannot overwrite its successor.
+    """
+
+    #: the step run: `step/7`
+    step: str
+    attempt: int
+    output: Any = None
+
+
+class FailStep(Struct, frozen=True, tag="fail_step", omit_defaults=True):
+    """A step's attempt failed, or was lost with its worker; the retry policy decides what comes next."""
+
+    step: str
+    attempt: int
+    #: `TIMEOUT`, `LEASE_LAPSED`, `HTTP_503`, a plugin's own …; retry policies and transitions may name it
+    code: str
+    message: str
+    #: false: no further attempt can help
+    retryable: bool = True
+    #: milliseconds that the other side asked us to wait before the next attempt (Retry-After)
+    retry_after_ms: int | None = None
+    details: dict[str, Any] = {}
+
+
+class ResolveIncident(Struct, frozen=True, tag="resolve_incident", omit_defaults=True):
+    """
+    An operator resolves an incident.
+
+    `retry` does again what failed, with fresh attempts, after merging `patch` into the data where one is given; `skip`
+    lets it count as done, with `output`; `give_up` fails the instance for good and tells its parent.
+    """
+
+    incident: str
+    action: Literal["retry", "skip", "give_up"]
+    reason: str
+    #: an RFC 7396 patch of the instance data, merged first
+    patch: dict[str, Any] | None = None
+    output: Any = None
+
+
+class InboundEvent(Struct, frozen=True, omit_defaults=True):
+    """An event from outside, as expressions see it: `event.data.orderId`, `event.type`."""
+
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: datetime | None = None
+    data: Any = None
+
+
+class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
+    """
+    An event from outside reaches this instance.
+
+    `receive` completes the receive steps that await it; `advance` fires a trigger; `execute` runs a step of the
+    definition beside the others; `escalate` asks for attention. Conditions have been checked by whoever matched it.
+    """
+
+    event: InboundEvent
+    action: Literal["receive", "advance", "execute", "escalate"] = "receive"
+    #: id of the event trigger that matched, for the record
+    matched: str | None = None
+    #: receive: the awaiting step runs; empty: all whose type and key fit
+    steps: tuple[str, ...] = ()
+    #: advance: what is fired (by default the event's type), and the state it must lead to
+    trigger: str | None = None
+    target: str | None = None
+    #: execute: name of the step in the definition's `steps`
+    step: str | None = None
+    #: what the trigger's `parameters` came to
+    parameters: dict[str, Any] = {}
+
+
 Order: TypeAlias = (
     StartInstance
     | FireTrigger
@@ -100,6 +196,10 @@ Order: TypeAlias = (
     | ResumeInstance
     | CancelInstance
     | FireTimer
+    | CompleteStep
+    | FailStep
+    | ResolveIncident
+    | DeliverEvent
 )
 
 

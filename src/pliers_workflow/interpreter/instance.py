@@ -150,6 +150,14 @@ class Incident(Struct, frozen=True, omit_defaults=True):
     state: str | None = None
     stage: str | None = None
     raised_at: datetime | None = None
+    #: the step run that failed: `step/7`, and the step's id in the definition
+    step: str | None = None
+    step_id: str | None = None
+    #: the same for incidents of one cause: definition, place and code, without what differs from case to case
+    fingerprint: str = ""
+    #: attempts made before it was raised
+    attempts: int = 0
+    details: dict[str, Any] = {}
 
 
 class Machine(Struct, omit_defaults=True):

@@ -91,6 +91,14 @@ class Reason(StrEnum):
     DATA_TOO_LARGE = "data_too_large", "The instance data would exceed 256 kB; keep large values as attachments."
     # timers
     TIMER_GONE = "timer_gone", "The timer has fired, or was cancelled or moved."
+    # steps and incidents
+    STEP_GONE = (
+        "step_gone",
+        "The step is not at this attempt any more: it was done, given up, cancelled or begun anew. Drop your result.",
+    )
+    UNKNOWN_STEP = "unknown_step", "The definition has no step of that name."
+    UNKNOWN_INCIDENT = "unknown_incident", "There is no open incident of that id; it may have been resolved already."
+    NOT_AWAITED = "not_awaited", "The instance awaits no such event now."
 
 
 class Rejection(Struct, frozen=True, omit_defaults=True):
