@@ -15,6 +15,8 @@ from pliers_workflow.interpreter.commands import StartInstance
 from pliers_workflow.interpreter.facts import Needs
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import instances as storage
+from pliers_workflow.storage.batch_writes import BatchWrites, save
+from pliers_workflow.storage.parts import Unstorable
 
 from .answers import EngineError, NotFound, Overloaded
 from .failures import CONNECTION_LOST, refuse
@@ -132,18 +134,18 @@ class Aside:
                 pending.answer(result)
                 return
             fold.accept(pending, result)
-            writes = storage.BatchWrites()
+            writes = BatchWrites(self._key_ttl)
             fold.write(writes)
             pending.base_revision = fold.revision
             try:
-                saved = await storage.save(connection, writes, key_ttl=self._key_ttl)
+                saved = await save(connection, writes)
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "idempotency_records_pkey":
                     self._queue.give_back(key, [pending])  # used meanwhile; the next read finds it
                 else:
                     refuse(pending, error)
                 return
-            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, storage.Unstorable) as error:
+            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, Unstorable) as error:
                 refuse(pending, error)
                 return
             if key[1] in saved:

@@ -18,7 +18,8 @@ from .history import encode_record, first_hash, next_hash
 if TYPE_CHECKING:
     from pliers_workflow.interpreter.instance import Instance, Timer
     from pliers_workflow.interpreter.outcome import Outcome
-    from pliers_workflow.storage.instances import BatchWrites, Loaded
+    from pliers_workflow.storage.batch_writes import BatchWrites
+    from pliers_workflow.storage.instances import Loaded
 
     from .queue import Key, Pending
 

@@ -27,7 +27,9 @@ from pliers_workflow.interpreter.interpret import interpret
 from pliers_workflow.interpreter.outcome import Outcome, Overrun
 from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import instances as storage
+from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.database import discard_stale_plans
+from pliers_workflow.storage.parts import Unstorable
 
 from .answers import (
     Accepted,
@@ -274,7 +276,7 @@ class Pipeline:
                 raise
             await self._halve(connection, batch, error)
             return
-        except (asyncpg.PostgresError, storage.Unstorable) as error:
+        except (asyncpg.PostgresError, Unstorable) as error:
             await self._halve(connection, batch, error)
             return
         self.batches += 1
@@ -296,7 +298,7 @@ class Pipeline:
 
     async def _interpret_and_save(self, connection: Any, batch: Batch) -> tuple[list[Fold], set[Fold]]:
         folds = await self._interpret(connection, batch)
-        writes = storage.BatchWrites()
+        writes = BatchWrites(self._key_ttl)
         written = [fold for fold in folds if fold.rows]
         for fold in written:
             fold.write(writes)
@@ -305,7 +307,7 @@ class Pipeline:
         for fold in written:
             for pending in fold.pendings:
                 pending.base_revision = fold.revision
-        saved = await storage.save(connection, writes, key_ttl=self._key_ttl)
+        saved = await save(connection, writes)
         return folds, {fold for fold in written if fold.key[1] not in saved}
 
     def _requeue(self, batch: Batch) -> None:

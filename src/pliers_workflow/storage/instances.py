@@ -1,13 +1,12 @@
-"""Instances as the commit of a batch reads and writes them: one statement each way.
+"""Instances as the commit of a batch reads them: in one statement, decoded into the interpreter's `Instance`.
 
-Reading decodes rows into the interpreter's `Instance`. Writing collects rows column by column in a `BatchWrites` and
-hands them to PostgreSQL as arrays; several commands of one instance have been folded and netted before they come here.
+How they are written is in `batch_writes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,16 +15,12 @@ from msgspec import Struct
 
 from pliers_workflow.interpreter.instance import Instance, Machine, Status
 
-from . import identity, queries
+from . import queries
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from pliers_workflow.interpreter.effects import OpenWorkItem, SettleWorkItem
-    from pliers_workflow.interpreter.instance import Timer
-
 _sql: Final = queries.load("instances")
-_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 _decode_map: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _decode_machine: Final = msgspec.json.Decoder(Machine, float_hook=Decimal).decode
 _status: Final = {status.value: status for status in Status}
@@ -163,183 +158,3 @@ async def history_until(
     """The instance's history rows from the first to `seq`."""
     rows = await connection.fetch(_sql.history_until, tenant_id, instance_id, seq)
     return [HistoryLine(*row) for row in rows]
-
-
-class _Infinity:
-    """When a paused timer is due, as PostgreSQL writes it."""
-
-    def isoformat(self) -> str:
-        return "infinity"
-
-
-_PAUSED: Final = _Infinity()
-
-
-class Unstorable(ValueError):
-    """A value holds a character by which columns are joined; nothing of the batch was sent."""
-
-
-#: Between the values of a joined column, and for null; see `split_column` in migration 0003. JSON holds neither raw.
-_SEPARATOR: Final = "\x1f"
-_NULL: Final = "\x1a"
-
-#: The columns of each part of `save_batch`, in the order of its parameters: text, integer, instant, bytes; free text,
-#: which may hold anything, is sent as an array.
-_PARTS: Final = (
-    "ssiiibsssssssttsfi",
-    "ssiibsssssssttsfsssssfsstt",
-    "ssisssssstsbb",
-    "ssssssiissisttsfsstsif",
-    "ssssfsstsifs",
-    "sssstst",
-    "sss",
-    "ssssbsis",
-)
-
-
-def _column(kind: str, values: tuple[Any, ...]) -> Any:
-    if kind == "f":
-        return values
-    if kind == "s":
-        texts = [_NULL if value is None else value for value in values]
-        joined = _SEPARATOR.join(texts)
-        if joined.count(_SEPARATOR) != len(texts) - 1 or joined.count(_NULL) != values.count(None) or not joined:
-            raise Unstorable("an id or a key holds a control character, or nothing")
-        return joined
-    if kind == "i":
-        return _SEPARATOR.join([_NULL if value is None else str(value) for value in values])
-    if kind == "t":
-        return _SEPARATOR.join([_NULL if value is None else value.isoformat() for value in values])
-    return _SEPARATOR.join(["\\x" + value.hex() for value in values])
-
-
-class BatchWrites:
-    """The rows of one batch, collected for `save`."""
-
-    def __init__(self) -> None:
-        self._changed: list[tuple[Any, ...]] = []
-        self._created: list[tuple[Any, ...]] = []
-        self._logged: list[tuple[Any, ...]] = []
-        self._opened: list[tuple[Any, ...]] = []
-        self._settled: list[tuple[Any, ...]] = []
-        self._scheduled: list[tuple[Any, ...]] = []
-        self._dropped: list[tuple[Any, ...]] = []
-        self._keyed: list[tuple[Any, ...]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._logged)
-
-    def instance(
-        self,
-        tenant_id: str,
-        before: Instance | None,
-        after: Instance,
-        history_hash: bytes,
-        directory_revision: int | None,
-    ) -> None:
-        """The instance as it is after all its commands; `directory_revision` None: it rests on no directory fact."""
-        data = None if before is not None and before.data is after.data else _encode(after.data).decode()
-        context = None if before is not None and before.context is after.context else _encode(after.context).decode()
-        machine = _encode(after.machine).decode()
-        configuration = " ".join(after.configuration)
-        timeout_at = None if after.status.ended else after.timeout_at
-        if before is not None:
-            self._changed.append((
-                tenant_id, after.id, before.revision, after.revision, directory_revision, history_hash,
-                after.status.value, after.current_state, after.previous_state, configuration, data, context, machine,
-                after.last_activity_at, timeout_at, after.assigned_to, after.title, len(self._changed),
-            ))  # fmt: skip
-        else:
-            self._created.append((
-                tenant_id, after.id, after.revision, directory_revision, history_hash, after.status.value,
-                after.current_state, after.previous_state, configuration, data, context, machine,
-                after.last_activity_at, timeout_at, after.assigned_to, after.title, after.definition_id,
-                after.definition_name, after.version, after.submission_id, _encode(after.submission).decode(),
-                after.external_key, after.requester, after.created_by, after.created_at, after.started_at,
-            ))  # fmt: skip
-
-    def history(
-        self, tenant_id: str, instance_id: str, seq: int, command_id: str, action_type: str, from_state: str | None,
-        to_state: str, record: bytes, executed_at: datetime, executed_by: str | None, previous_hash: bytes, hash_: bytes,
-    ) -> None:  # fmt: skip
-        """One history row."""
-        self._logged.append((
-            tenant_id, instance_id, seq, identity.history_id(instance_id, seq), command_id, action_type, from_state,
-            to_state, record.decode(), executed_at, executed_by, previous_hash, hash_,
-        ))  # fmt: skip
-
-    def open(
-        self, tenant_id: str, instance_id: str, effect: OpenWorkItem, created_at: datetime,
-        settlement: SettleWorkItem | None, settled_at: datetime | None,
-    ) -> None:  # fmt: skip
-        """A new work item; with its settlement where one fold opened and settled it."""
-        item = effect.item
-        if settlement is None:
-            decision: tuple[Any, ...] = (None, None, None, None, None, None, 1, None)
-        else:
-            decision = _decision(settlement, settled_at)
-        self._opened.append((
-            tenant_id, identity.approval_id(instance_id, item.id), instance_id, item.id, effect.chain, effect.stage,
-            effect.visit, effect.round, item.approver_type, item.approver, item.slot, item.principal, effect.timeout_at,
-            created_at, *decision,
-        ))  # fmt: skip
-
-    def settle(self, tenant_id: str, instance_id: str, effect: SettleWorkItem, settled_at: datetime) -> None:
-        """An open work item's end."""
-        self._settled.append((tenant_id, instance_id, effect.item, *_decision(effect, settled_at), effect.principal))
-
-    def schedule(self, tenant_id: str, instance_id: str, timer: Timer, created_at: datetime) -> None:
-        """A timer's job, new or anew."""
-        clock = {
-            "budget": timer.budget_ms,
-            "used": timer.used_ms,
-            "calendar": timer.calendar,
-            "paused_at": timer.paused_at,
-        }
-        self._scheduled.append((
-            tenant_id, identity.job_id(instance_id, timer.id), instance_id, timer.id, timer.due_at or _PAUSED,
-            _encode(clock).decode(), created_at,
-        ))  # fmt: skip
-
-    def drop(self, tenant_id: str, instance_id: str, timer_id: str) -> None:
-        """A timer's job that is not needed any more."""
-        self._dropped.append((tenant_id, instance_id, identity.job_id(instance_id, timer_id)))
-
-    def key(
-        self, tenant_id: str, principal: str, route: str, key: str, body_hash: bytes, instance_id: str, seq: int,
-        command_id: str,
-    ) -> None:  # fmt: skip
-        """An idempotency key that a command of this batch came with."""
-        self._keyed.append((tenant_id, principal, route, key, body_hash, instance_id, seq, command_id))
-
-    def parameters(self) -> list[Any]:
-        """The columns of `save_batch`, in its order. Raises `Unstorable`."""
-        parameters: list[Any] = []
-        parts = (
-            self._changed, self._created, self._logged, self._opened, self._settled, self._scheduled, self._dropped,
-            self._keyed,
-        )  # fmt: skip
-        for rows, kinds in zip(parts, _PARTS, strict=True):
-            if rows:
-                parameters.extend(map(_column, kinds, zip(*rows, strict=True)))
-            else:
-                parameters.extend([() if kind == "f" else "" for kind in kinds])
-        return parameters
-
-
-def _decision(effect: SettleWorkItem, settled_at: datetime | None) -> tuple[Any, ...]:
-    """Columns action, comments, decision_data, decided_by, decided_at, delegated_to, weight, group_key."""
-    return (
-        effect.action, effect.comments, _encode(effect.decision_data).decode() if effect.decision_data else None,
-        effect.decided_by, settled_at, effect.delegated_to, effect.weight, effect.group,
-    )  # fmt: skip
-
-
-async def save(connection: asyncpg.Connection[Any], writes: BatchWrites, *, key_ttl: timedelta) -> frozenset[str]:
-    """
-    Write a batch in one statement; the ids of the instances that were written. The others were overtaken.
-
-    Raises asyncpg's errors: `UniqueViolationError` for an idempotency or external key that was taken meanwhile.
-    """
-    row = await connection.fetchrow(_sql.save_batch, *writes.parameters(), key_ttl)
-    return frozenset(row[0] or ()) if row is not None else frozenset()

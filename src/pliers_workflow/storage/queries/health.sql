@@ -12,8 +12,12 @@ SELECT
      WHERE i.inhparent = 'workflow_execution_history'::regclass AND c.relname ~ '_[0-9]{4}_[0-9]{2}$') AS last_partition,
     (SELECT horizon FROM log_horizon) AS log_horizon,
     (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM (
-        SELECT min(j.due_at) AS due_at FROM tenants t CROSS JOIN LATERAL (
-            SELECT due_at FROM workflow_jobs w WHERE w.tenant_id = t.id AND w.status = 'ready' ORDER BY due_at, id LIMIT 1
+        SELECT min(j.due_at) AS due_at FROM tenants t
+        CROSS JOIN unnest(ARRAY[
+            'timer', 'step', 'retry', 'trigger', 'webhook', 'notification', 'start', 'command', 'child']) AS k (kind)
+        CROSS JOIN LATERAL (
+            SELECT due_at FROM workflow_jobs w
+            WHERE w.tenant_id = t.id AND w.kind = k.kind AND w.status = 'ready' ORDER BY due_at, id LIMIT 1
         ) j WHERE t.virtual_now IS NULL AND j.due_at <= now()) o) AS oldest_due_job_seconds,
     (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
     current_setting('max_connections')::int AS connections_max;

@@ -1,8 +1,8 @@
--- Jobs: what is due later. The rows of timers are written and dropped by `save_batch`; here they are claimed.
+-- Jobs: what is due later. The rows of timers are written and dropped with the batch (`save_batch.sql`); here they are claimed.
 
 -- name: tenants_with_due
 -- Tenants that have a timer due by their own clock, so that claiming can take turns. One index probe for each tenant.
--- Served by workflow_jobs_due_idx.
+-- Served by workflow_jobs_kind_idx.
 SELECT n.id
 FROM tenants n
 WHERE EXISTS (
@@ -15,7 +15,7 @@ WHERE EXISTS (
 -- name: claim_due_timers
 -- Take one tenant's timers whose hour has come, oldest first, from the watermark $2 on (a virtual clock has no watermark,
 -- it may be moved over any number of timers at once); a lapsed lease may be taken again,
--- under a new token. Served by workflow_jobs_due_idx. Changes no indexed column.
+-- under a new token. Served by workflow_jobs_kind_idx. Changes no indexed column.
 UPDATE workflow_jobs w
 SET lease_owner = $4, lease_until = now() + $5::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
 FROM (
@@ -33,7 +33,7 @@ WHERE w.tenant_id = $1 AND w.id = due.id
 RETURNING w.id::text AS id, w.workflow_instance_id::text AS instance_id, w.name, w.due_at, w.fencing_token, w.attempt;
 
 -- name: next_due
--- Seconds until the next timer of any tenant with an ordinary clock; null when there is none. Served by workflow_jobs_due_idx.
+-- Seconds until the next timer of any tenant with an ordinary clock; null when there is none. Served by workflow_jobs_kind_idx.
 SELECT extract(epoch FROM min(first.due_at) - now())::float8
 FROM tenants n
 CROSS JOIN LATERAL (

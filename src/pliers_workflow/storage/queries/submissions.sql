@@ -101,7 +101,7 @@ ORDER BY id;
 
 -- name: claim_pending
 -- Starts that were owed before now and not done, of all tenants. The lease keeps two nodes from doing the same work; if
--- they did, the second start would find the instance of the first. Served by workflow_jobs_due_idx.
+-- they did, the second start would find the instance of the first. Served by workflow_jobs_kind_idx.
 UPDATE workflow_jobs w
 SET lease_owner = 'starts', lease_until = now() + $2::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
 FROM tenants n, LATERAL (
