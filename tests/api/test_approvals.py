@@ -41,7 +41,7 @@ async def test_delegating_a_work_item(company: World) -> None:
     mia, eve = company.callers["mia"], company.callers["eve"]
     assert (await mia("POST", f"{at}/delegate", {"to": "nobody"}, status=422)).json()["code"] == "unknown_user"
     assert (await mia("POST", f"{at}/delegate", {"to": "mia"}, status=409)).json()["code"] == "delegation_loop"
-    await eve("POST", f"{at}/approve", status=403)
+    await eve("POST", f"{at}/approve", status=404)
     await mia("POST", f"{at}/delegate", {"to": "eve", "comments": "on holiday"}, status=200)
     items = (await eve("GET", f"{at}/approvals", status=200)).json()["items"]
     assert [item["approver"]["username"] for item in items] == ["eve"]
@@ -50,16 +50,17 @@ async def test_delegating_a_work_item(company: World) -> None:
 
 
 async def test_deciding_without_the_right_to(company: World) -> None:
-    """Strangers, the requester and late-comers each get their own reason, and nothing is counted."""
+    """Strangers find nothing; the requester and late-comers each get their own reason; and nothing is counted."""
     at = f"/workflow-instances/{(await company.submitted())['id']}"
-    assert (await company.callers["eve"]("POST", f"{at}/approve", status=403)).json()["code"] == "not_an_approver"
+    assert (await company.callers["eve"]("POST", f"{at}/approve", status=404)).json()["code"] == "not_found"
+    assert (await company.callers["ada"]("POST", f"{at}/approve", status=403)).json()["code"] == "not_an_approver"
     own = await company.submitted("mia")
     refused = await company.callers["mia"]("POST", f"/workflow-instances/{own['id']}/approve", status=403)
     assert refused.json()["code"] == "self_approval_forbidden"
     await company.callers["mia"]("POST", f"{at}/approve", status=200)
     late = (await company.callers["max"]("POST", f"{at}/approve", status=409)).json()
     assert late["code"] == "instance_ended"
-    draft = await company.start("ada")
+    draft = await company.start("mia")
     nothing = await company.callers["mia"]("POST", f"/workflow-instances/{draft['id']}/approve", status=409)
     assert nothing.json()["code"] == "nothing_to_decide"
 

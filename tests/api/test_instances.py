@@ -166,7 +166,7 @@ async def test_history_and_timeline_tell_what_happened(company: World) -> None:
     instance = await company.submitted()
     at = f"/workflow-instances/{instance['id']}"
     ada, mia = company.callers["ada"], company.callers["mia"]
-    await company.callers["eve"]("POST", f"{at}/approve", status=403)
+    await ada("POST", f"{at}/approve", status=403)
     await mia("POST", f"{at}/reject", {"comments": "too much"}, status=200)
     page = (await ada("GET", f"{at}/history", status=200)).json()
     assert [(row["seq"], row["actionType"]) for row in page["items"]] == [(1, "start"), (2, "fire"), (3, "decide")]

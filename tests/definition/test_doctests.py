@@ -8,11 +8,12 @@ import pkgutil
 
 import pytest
 
-from pliers_workflow import definition
+from pliers_workflow import definition, interpreter
 
 MODULES = [
     info.name
-    for info in pkgutil.walk_packages(definition.__path__, "pliers_workflow.definition.")
+    for package in (definition, interpreter)
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if ".expressions" not in info.name.removesuffix(".checks.expressions")
 ]
 

@@ -21,6 +21,7 @@ from pliers_workflow.definition.expressions import ExpressionError
 
 from .facts import ScriptAnswer, ScriptRequest, User
 from .folding import APPLY, thaw
+from .subjects import includes
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Chart, Condition, Guard, Payload, State
@@ -168,23 +169,7 @@ class Draft:
 
     def is_subject(self, subjects: tuple[str, ...], user: str | None) -> bool:
         """Whether a user is among `requester`, `anyone`, `user:NAME`, `role:KEY`, `group:KEY`; the engine always is."""
-        if user is None or "anyone" in subjects:
-            return True
-        if "requester" in subjects and user == self.instance.requester:
-            return True
-        for subject in subjects:
-            kind, _, name = subject.partition(":")
-            if not name:
-                continue
-            person = self.user(user)
-            if person is None or not person.active:
-                return False
-            if kind == "user":
-                if person.username == name:
-                    return True
-            elif name in (person.roles if kind == "role" else person.groups):
-                return True
-        return False
+        return user is None or includes(subjects, user, self.instance.requester, self.user)
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 

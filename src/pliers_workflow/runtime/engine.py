@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
+from pliers_workflow.interpreter.facts import User
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
 from pliers_workflow.storage.database import open_pool
@@ -174,6 +175,15 @@ class Engine:
         )
         command = Command(id=command_id, actor=actor(principal), order=order)
         return await self.execute(principal.tenant_id, instance_id, command)
+
+    async def person(self, tenant_id: str, user_id: str) -> User | None:
+        """A person's record in the directory, as the last batches knew it where they knew it; None: there is none."""
+        key = f"user:{user_id}"
+        known = self.pipeline.facts.latest(tenant_id)
+        if key not in known:
+            known = await self.directory.load_facts(self.readers, tenant_id, [key])
+        person = known.get(key)
+        return person if isinstance(person, User) else None
 
     async def document(self, tenant_id: str, definition_id: str) -> dict[str, Any]:
         """The document of a definition (for `SoloInterpreter`)."""

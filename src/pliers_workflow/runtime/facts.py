@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from pliers_workflow.interpreter.facts import Fact
+from pliers_workflow.interpreter.facts import Fact, Facts
 
 #: Facts of one tenant; when there are more, that tenant's are dropped and read again as they are needed.
 _FACTS_MAX: Final = 20_000
@@ -34,3 +34,8 @@ class FactCache:
         if len(self._views) > _TENANTS_MAX:
             self._views.popitem(last=False)
         return facts
+
+    def latest(self, tenant_id: str) -> Facts:
+        """What was last known of a tenant, for answers that need not be of this moment."""
+        kept = self._views.get(tenant_id)
+        return {} if kept is None else kept[1]

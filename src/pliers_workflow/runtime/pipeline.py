@@ -89,7 +89,7 @@ class Pipeline:
         self._charts = charts
         self._directory = directory
         self._settings = settings
-        self._facts = FactCache()
+        self.facts = FactCache()
         self._recent = RecentInstances()
         self._queue = CommandQueue()
         self._key_ttl = timedelta(seconds=settings.idempotency_ttl)
@@ -98,7 +98,7 @@ class Pipeline:
             self._queue,
             charts=charts,
             directory=directory,
-            facts=self._facts,
+            facts=self.facts,
             scripts=scripts,
             solo=solo,
             key_ttl=self._key_ttl,
@@ -390,7 +390,7 @@ class Pipeline:
         """Nearly every command looks at the person who gives it: these facts are read at once for the whole batch."""
         wanted: defaultdict[str, set[str]] = defaultdict(set)
         for fold in folds:
-            view = self._facts.view(fold.key[0], fold.directory_revision)
+            view = self.facts.view(fold.key[0], fold.directory_revision)
             for pending in fold.pendings:
                 user = pending.command.actor.user
                 if user is not None and f"user:{user}" not in view:
@@ -401,7 +401,7 @@ class Pipeline:
     async def _load_facts(self, connection: Any, tenant_id: str, keys: set[str], folds: list[Fold]) -> None:
         facts = await self._directory.load_facts(connection, tenant_id, sorted(keys))
         for revision in {fold.directory_revision for fold in folds if fold.key[0] == tenant_id}:
-            self._facts.view(tenant_id, revision).update(facts)
+            self.facts.view(tenant_id, revision).update(facts)
 
     async def _load_charts(self, folds: list[Fold]) -> None:
         for fold in folds:
@@ -412,7 +412,7 @@ class Pipeline:
     def _run(self, fold: Fold, replays: dict[int, Answer], seen: set[tuple[str, str, str, str]]) -> Sequence[str]:
         """Interpret what can be interpreted; the directory facts that are missing, if any."""
         tenant_id = fold.key[0]
-        view = self._facts.view(tenant_id, fold.directory_revision)
+        view = self.facts.view(tenant_id, fold.directory_revision)
         settings = self._settings
         while fold.next < len(fold.pendings):
             pending = fold.pendings[fold.next]

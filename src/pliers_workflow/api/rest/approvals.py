@@ -45,7 +45,7 @@ async def _decide(
         order = RecordDecision(action)
     else:
         order = RecordDecision(action, body.stage, body.item, body.comments, body.attachments, body.data)
-    return views.answered(call, await execute(call, instance_id, order))
+    return await views.answered(call, await execute(call, instance_id, order))
 
 
 @routes.post(
@@ -99,7 +99,7 @@ async def delegate(call: Call, id: InstanceId, body: DelegateInput) -> Reply:
     """Pass your work item to another person, who decides in your place; you stay on record as the principal."""
     to = await user_id(call, body.to)
     order = RecordDecision("delegate", body.stage, body.item, body.comments, body.attachments, body.data, to)
-    return views.answered(call, await execute(call, id, order))
+    return await views.answered(call, await execute(call, id, order))
 
 
 @routes.get("/workflow-instances/{id}/approvals", "List an instance's approvals", answers=Page[WorkItemView])

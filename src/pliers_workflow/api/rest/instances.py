@@ -16,11 +16,13 @@ from pliers_workflow.interpreter.commands import (
     UpdateData,
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.answers import NotFound
 from pliers_workflow.runtime.engine import actor
 
 from ..endpoint import Call, DefinitionRef, InstanceId, Reply, Routes, invalid_parameter
 from ..problems import ApiError, FindingView
 from . import views
+from .available import available_triggers
 from .viewer import viewer_of
 from .wire import (
     AdvanceInput,
@@ -46,9 +48,17 @@ _TRIGGER = (*ANY_COMMAND, "unknown_trigger", "guard_failed", "guard_error", "dat
 
 
 async def execute(call: Call, instance_id: str, order: Order) -> Answer:
-    """Give the engine a command in the caller's name."""
+    """
+    Give the engine a command in the caller's name; a refusal gives its reason only to those who may see the instance.
+
+    Asked after the interpreter and not before, so that accepted commands pay nothing for it: whoever they are accepted
+    from is the requester, was asked, is an operator, or is named by the definition's `access` (decision 0010).
+    """
     command = Command(secrets.token_hex(16), actor(call.principal), order, call.if_match)
-    return await call.engine.execute(call.principal.tenant_id, instance_id.lower(), command, request=call.request)
+    answer = await call.engine.execute(call.principal.tenant_id, instance_id.lower(), command, request=call.request)
+    if isinstance(answer, Rejection) and not await viewer_of(call).sees(instance_id):
+        return NotFound()
+    return answer
 
 
 @routes.post(
@@ -66,7 +76,9 @@ async def advance_instance(call: Call, id: InstanceId, body: AdvanceInput) -> Re
     With `targetState` alone the triggers of the transitions that lead there are tried in the order of the chart.
     """
     if body.trigger is not None:
-        return views.answered(call, await execute(call, id, FireTrigger(body.trigger, body.data, body.target_state)))
+        return await views.answered(
+            call, await execute(call, id, FireTrigger(body.trigger, body.data, body.target_state))
+        )
     if body.target_state is None:
         raise ApiError(
             "invalid_body",
@@ -75,13 +87,14 @@ async def advance_instance(call: Call, id: InstanceId, body: AdvanceInput) -> Re
                 FindingView("", "missing_field", "neither `trigger` nor `targetState` is given", "send one of them")
             ],
         )
-    return views.answered(call, await _reach(call, id, body.target_state, body.data))
+    return await views.answered(call, await _reach(call, id, body.target_state, body.data))
 
 
 async def _reach(call: Call, instance_id: str, target: str, data: Any) -> Answer:
     """Try the triggers that lead to a state; the answer of the first that is accepted, else the last refusal."""
     tenant_id = call.principal.tenant_id
-    instance = views.found(await viewer_of(call).instance(instance_id), "instance")
+    reading = viewer_of(call)
+    instance = views.found(await reading.instance(instance_id), "instance")
     chart = await call.engine.catalog.chart(tenant_id, instance.definition_id)
     triggers: dict[str, None] = {}
     for state_id in reversed(instance.configuration):
@@ -102,7 +115,7 @@ async def _reach(call: Call, instance_id: str, target: str, data: Any) -> Answer
         return Rejection(
             Reason.TARGET_NOT_REACHED,
             f"No transition leads from here to {target!r}; /advance goes through transitions and never jumps.",
-            {"available": views.available_triggers(chart, instance)},
+            {"available": available_triggers(chart, instance, await reading.caller())},
         )
     return answer
 
@@ -120,9 +133,10 @@ _NEXT_ONE = (
 async def get_instance(call: Call, id: InstanceId, query: FieldsQuery) -> Reply:
     """The instance as it is now. `fields=` answers those top-level fields only."""
     views.check_fields(InstanceView, query.fields)
-    instance = views.found(await viewer_of(call).instance(id), "instance")
+    reading = viewer_of(call)
+    instance = views.found(await reading.instance(id), "instance")
     chart = await call.engine.catalog.chart(call.principal.tenant_id, instance.definition_id)
-    view = views.instance_view(instance, chart, call.base)
+    view = views.instance_view(instance, chart, await reading.caller(), call.base)
     return Reply(views.selected(view, query.fields), revision=instance.revision)
 
 
@@ -148,7 +162,7 @@ async def update_instance(call: Call, id: InstanceId, body: UpdateDataInput) -> 
         data=body.data if isinstance(body.data, dict) else None,
         patch=body.patch if isinstance(body.patch, dict) else None,
     )
-    return views.answered(call, await execute(call, id, order))
+    return await views.answered(call, await execute(call, id, order))
 
 
 @routes.delete(
@@ -161,7 +175,7 @@ async def update_instance(call: Call, id: InstanceId, body: UpdateDataInput) -> 
 )
 async def cancel_instance(call: Call, id: InstanceId, body: ReasonInput | None) -> Reply:
     """End the instance where it is; its open work items are withdrawn. It stays readable."""
-    return views.answered(call, await execute(call, id, CancelInstance(body.reason if body else None)))
+    return await views.answered(call, await execute(call, id, CancelInstance(body.reason if body else None)))
 
 
 @routes.post(
@@ -174,7 +188,7 @@ async def cancel_instance(call: Call, id: InstanceId, body: ReasonInput | None) 
 )
 async def suspend_instance(call: Call, id: InstanceId, body: ReasonInput | None) -> Reply:
     """Stop its clocks and refuse everything but resuming and cancelling."""
-    return views.answered(call, await execute(call, id, SuspendInstance(body.reason if body else None)))
+    return await views.answered(call, await execute(call, id, SuspendInstance(body.reason if body else None)))
 
 
 @routes.post(
@@ -187,7 +201,7 @@ async def suspend_instance(call: Call, id: InstanceId, body: ReasonInput | None)
 )
 async def resume_instance(call: Call, id: InstanceId, body: ReasonInput | None) -> Reply:
     """Let a suspended instance go on; its clocks keep the time they had left."""
-    return views.answered(call, await execute(call, id, ResumeInstance(body.reason if body else None)))
+    return await views.answered(call, await execute(call, id, ResumeInstance(body.reason if body else None)))
 
 
 @routes.post(
@@ -242,7 +256,7 @@ async def start_instance(call: Call, id: DefinitionRef, body: StartInput | None)
         external_key=body.external_key,
         request=call.request,
     )
-    return views.answered(call, answer, started=True)
+    return await views.answered(call, answer, started=True)
 
 
 _NOTHING = StartInput()
@@ -267,12 +281,13 @@ async def list_instances(call: Call, id: DefinitionRef, query: InstancesQuery) -
     for name, instant in (("createdAfter", query.created_after), ("createdBefore", query.created_before)):
         if instant is not None and not 1900 <= instant.year <= 9000:
             raise invalid_parameter(name, "lies outside the years 1900 to 9000")
-    viewer = viewer_of(call)
-    page, charts = await viewer.instances(id, query)
+    reading = viewer_of(call)
+    page, charts = await reading.instances(id, query)
+    caller = await reading.caller()
     return Reply(
         Page(
             items=[
-                views.selected(views.instance_view(one, charts.get(one.definition_id), call.base), query.fields)
+                views.selected(views.instance_view(one, charts[one.definition_id], caller, call.base), query.fields)
                 for one in page.items
             ],
             next_cursor=page.next_cursor,

@@ -14,6 +14,7 @@ from pliers_workflow.storage import read_model
 from pliers_workflow.storage.read_model import Viewer
 
 from ..endpoint import invalid_parameter
+from .available import Caller
 from .wire import (
     ApproverView,
     DefinitionOfInstance,
@@ -46,6 +47,8 @@ class Reading:
         self._call = call
         self._engine = call.engine
         self._viewer: Viewer | None = None
+        self._record: User | None = None
+        self._record_read = False
 
     async def viewer(self) -> Viewer:
         """Who is asking. Operators and auditors see everything, so nobody needs to know their roles."""
@@ -54,12 +57,32 @@ class Reading:
             if principal.may("operator", "auditor"):
                 self._viewer = Viewer(principal.tenant_id, principal.user_id, sees_all=True)
             else:
-                key = f"user:{principal.user_id}"
-                facts = await self._engine.directory.load_facts(self._engine.readers, principal.tenant_id, [key])
-                user = facts.get(key)
-                roles, groups = (user.roles, user.groups) if isinstance(user, User) else ((), ())
+                user = await self._person()
+                roles, groups = (user.roles, user.groups) if user is not None else ((), ())
                 self._viewer = Viewer(principal.tenant_id, principal.user_id, roles, groups)
         return self._viewer
+
+    async def caller(self) -> Caller:
+        """The caller, for what they could do with what they read."""
+        principal = self._call.principal
+        operates = principal.may("operator")
+        return Caller(principal.user_id, operates, None if operates else await self._person())
+
+    async def _person(self) -> User | None:
+        """The caller's record in the directory as it is now, read once."""
+        if not self._record_read:
+            principal = self._call.principal
+            key = f"user:{principal.user_id}"
+            facts = await self._engine.directory.load_facts(self._engine.readers, principal.tenant_id, [key])
+            record = facts.get(key)
+            self._record = record if isinstance(record, User) else None
+            self._record_read = True
+        return self._record
+
+    async def sees(self, instance_id: str) -> bool:
+        """Whether the caller may see this instance, which exists."""
+        viewer = await self.viewer()
+        return viewer.sees_all or await read_model.is_visible(self._engine.readers, viewer, instance_id)
 
     async def instance(self, instance_id: str) -> Instance | None:
         """The instance as it is now; None when there is none that the caller may see."""

@@ -6,13 +6,14 @@ query.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.runtime.answers import Accepted, KeyReused, NotFound
 
 from ..endpoint import Reply, invalid_parameter
 from ..problems import ApiError, FindingView
+from .available import Caller, available_triggers, caller_of
 from .wire import (
     BindingView,
     DefinitionOfInstance,
@@ -48,27 +49,9 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 View = TypeVar("View")
 
-#: raised inside the engine; firing them from outside is no use to anybody
-_INTERNAL: Final = ("timeout", "done", "error", "approved", "rejected", "changes_requested", "*")
 
-
-def available_triggers(chart: Chart | None, instance: Instance) -> list[str]:
-    """Triggers that transitions of the active states take from outside, in the order in which they would be asked."""
-    triggers: dict[str, None] = {}
-    if chart is not None and not instance.status.ended:
-        for state_id in reversed(instance.configuration):
-            state = chart.by_id.get(state_id)
-            for transition in state.transitions if state is not None else ():
-                for trigger in transition.triggers:
-                    if trigger.partition(".")[0] not in _INTERNAL:
-                        triggers[trigger] = None
-        if any(run.status == "changes_requested" for run in instance.machine.chains.values()):
-            triggers["resubmit"] = None
-    return list(triggers)
-
-
-def instance_view(instance: Instance, chart: Chart | None, base: str) -> InstanceView:
-    """The instance as callers see it."""
+def instance_view(instance: Instance, chart: Chart, caller: Caller, base: str) -> InstanceView:
+    """The instance as this caller sees it."""
     here = f"{base}/workflow-instances/{instance.id}"
     incidents = instance.machine.incidents
     return InstanceView(
@@ -110,7 +93,7 @@ def instance_view(instance: Instance, chart: Chart | None, base: str) -> Instanc
         ]
         if incidents
         else [],
-        available_triggers=available_triggers(chart, instance),
+        available_triggers=available_triggers(chart, instance, caller),
         links=InstanceLinks(
             self=here,
             definition=f"{base}/workflows/{instance.definition_id}",
@@ -121,14 +104,13 @@ def instance_view(instance: Instance, chart: Chart | None, base: str) -> Instanc
     )
 
 
-def answered(call: Call, answer: Answer, *, started: bool = False) -> Reply:
+async def answered(call: Call, answer: Answer, *, started: bool = False) -> Reply:
     """What a command came to. Raises ApiError unless it was accepted."""
     if type(answer) is not Accepted:
         raise refused(answer)
     instance = answer.instance
-    view = instance_view(
-        instance, call.engine.catalog.cached(call.principal.tenant_id, instance.definition_id), call.base
-    )
+    chart = await call.engine.catalog.chart(call.principal.tenant_id, instance.definition_id)
+    view = instance_view(instance, chart, await caller_of(call), call.base)
     return Reply(
         view,
         revision=instance.revision,
@@ -144,7 +126,7 @@ def refused(answer: Answer) -> ApiError:
     if isinstance(answer, KeyReused):
         return ApiError("idempotency_key_reused")
     assert isinstance(answer, NotFound)
-    return ApiError("not_found", "There is no such instance; check its id.")
+    return not_there("instance")
 
 
 def selected(view: msgspec.Struct, fields: str | None) -> Any:
@@ -191,8 +173,13 @@ def page(rows: RowPage[Row], view: Callable[[Row], View]) -> Page[View]:
 def found(row: Row | None, what: str) -> Row:
     """The row; raises ApiError `not_found` when there is none."""
     if row is None:
-        raise ApiError("not_found", f"There is no such {what} that you may see; check its id or name.")
+        raise not_there(what)
     return row
+
+
+def not_there(what: str) -> ApiError:
+    """The one answer for what does not exist and for what the caller may not see."""
+    return ApiError("not_found", f"There is no such {what} that you may see; check its id or name.")
 
 
 def findings(found: Iterable[Finding]) -> list[FindingView]:

@@ -74,7 +74,7 @@ class InstanceView(View, frozen=True, kw_only=True):
     #: grows by one with every command; for If-Match
     revision: int
     incidents: list[IncidentView]
-    #: triggers that transitions of the active states take from outside; guards and access are asked when one is fired
+    #: triggers that transitions of the active states take from you; their guards are asked when one is fired
     available_triggers: list[str]
     links: InstanceLinks
 
