@@ -1,0 +1,76 @@
+"""The whole document, and what it says of its instances: how they show, who may do what, when they are late."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .approvals import ApprovalChain, ApproverDefinition
+from .conditions import ConditionExpression
+from .machine import StateMachine
+from .words import Document, Id, Minutes, Name, Path, Subject, Version
+
+
+class TimeoutConfiguration(Document):
+    """Clocks of states and of the whole workflow (spec: TimeoutConfiguration)."""
+
+    #: comes with steps; refused until then
+    step_timeouts: Any = None
+    #: minutes by state id: the same as a timeout of that state without a name
+    state_timeouts: dict[Id, Minutes] = {}
+    #: minutes from the start; raises `timeout.workflow`, and fails the instance where no transition handles that
+    workflow_timeout: Minutes | None = None
+    #: comes with a later release; refused until then
+    escalation_rules: Any = None
+
+
+class Display(Document):
+    """How instances show in lists."""
+
+    #: text with `{path}` fields, e.g. `Expense of {requester.username}: {data.amount}`
+    title: Annotated[str, Field(max_length=500)] | None = None
+    #: data fields shown as columns
+    fields: tuple[Path, ...] = ()
+
+
+class Access(Document):
+    """Who may do what with instances of this definition. Operators may always do it, and their doing is on record."""
+
+    start: tuple[Subject, ...] = ("anyone",)
+    #: who sees every instance; requester and approvers see theirs anyway
+    view: tuple[Subject, ...] = ()
+    #: who may fire transitions by hand
+    advance: tuple[Subject, ...] = ("requester",)
+    #: who may cancel
+    cancel: tuple[Subject, ...] = ("requester",)
+    #: asked when a stage's approvers and their fallbacks are all missing
+    administrators: tuple[ApproverDefinition, ...] = ()
+
+
+class WorkflowDefinition(Document):
+    """A workflow definition: the whole document."""
+
+    #: the schema's address, for editors; has no meaning here
+    schema_: Annotated[str | None, Field(alias="$schema")] = None
+    name: Name
+    version: Version
+    title: Annotated[str, Field(min_length=1, max_length=500)]
+    description: str | None = None
+    metadata: dict[str, Any] = {}
+    display: Display = Display()
+    state_machine: StateMachine
+    approval_chains: tuple[ApprovalChain, ...] = ()
+    #: named conditions, for `guards` of transitions
+    conditions: dict[Name, ConditionExpression] = {}
+    timeout_config: TimeoutConfiguration = TimeoutConfiguration()
+    access: Access = Access()
+    #: JSON Schema 2020-12 of the instance data, an object
+    data_schema: dict[str, Any] = {}
+    #: a designer's coordinates; kept as they are
+    layout: dict[str, Any] | None = None
+    # Come with later releases; refused as `not_supported_yet` until then.
+    steps: Any = None
+    event_hooks: Any = None
+    sla: Any = None
+    migrations: Any = None
