@@ -17,6 +17,8 @@ class DatabaseSettings(BaseModel):
 
     #: a DSN; empty: the embedded PostgreSQL is started
     url: str = ""
+    #: a DSN that leads to PostgreSQL itself, for LISTEN, where `url` goes through a pooler; empty: `url` does
+    direct_url: str = ""
     #: connections for reading; the commit pipeline has its own on top
     max_connections: int = Field(10, ge=1, le=1000)
     connection_timeout: float = Field(10, gt=0)
@@ -52,8 +54,21 @@ class ExecutionSettings(BaseModel):
     #: timers claimed at once
     timer_batch_size: int = Field(500, ge=1, le=5000)
     #: how often due timers are looked for when nothing wakes the dispatcher
-    timer_poll: float = Field(1.0, gt=0)
+    timer_poll: float = Field(5.0, gt=0)
     timer_lease: float = Field(30, gt=1)
+
+
+class NodeSettings(BaseModel):
+    """This process among the others on the same database."""
+
+    #: `api` answers requests, `worker` does what is due (timers, upkeep), `all` both
+    role: Literal["api", "worker", "all"] = "all"
+    #: how it is called in health and leases; empty: host and process id
+    name: str = Field("", max_length=100)
+    #: seconds between two heartbeats
+    heartbeat: float = Field(5, gt=0)
+    #: silence after which the others take a node for dead
+    silent_after: float = Field(30, gt=0)
 
 
 class CacheSettings(BaseModel):
@@ -89,6 +104,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    node: NodeSettings = NodeSettings()
     cache: CacheSettings = CacheSettings()
     security: SecuritySettings = SecuritySettings()
     server: ServerSettings = ServerSettings()

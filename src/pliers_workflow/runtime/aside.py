@@ -23,6 +23,7 @@ from .failures import CONNECTION_LOST, refuse
 from .fold import Fold
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
     from .facts import FactCache
@@ -50,6 +51,7 @@ class Aside:
         scripts: Scripts,
         solo: SoloInterpreter,
         key_ttl: timedelta,
+        committed: Callable[[Sequence[Fold]], None],
     ) -> None:
         self._pool = pool
         self._queue = queue
@@ -59,6 +61,7 @@ class Aside:
         self._scripts = scripts
         self._solo = solo
         self._key_ttl = key_ttl
+        self._committed = committed
         #: at work now
         self.tasks: set[asyncio.Task[None]] = set()
         #: instances whose first command is being worked on here
@@ -150,6 +153,7 @@ class Aside:
                 return
             if key[1] in saved:
                 pending.answer(fold.answers[0][1])
+                self._committed((fold,))
                 return
         pending.fail(Overloaded(1.0))
 

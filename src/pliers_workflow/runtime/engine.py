@@ -1,4 +1,8 @@
-"""The engine of one node: its services and pools put together, and the one way to give an instance a command."""
+"""The engine of one node: its services and pools put together, and the one way to give an instance a command.
+
+What a node does follows from its role. Every node commits the commands that are given to it, registers, and listens for
+wake-ups. Workers (`worker`, `all`) run the services that find work for themselves as well.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,19 @@ from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
 from .directory import Directory
+from .history import FORMAT
 from .housekeeping import Housekeeping
+from .messenger import Messenger
+from .nodes import NodeRegistrar, new_node_id
 from .pipeline import Pipeline
 from .scripts import ScriptSandbox
+from .services import Service
 from .solo import SoloInterpreter
 from .submissions import Submissions
 from .tenants import Tenants
 from .timers import TimerDispatcher
 from .tokens import Tokens
+from .wakeups import TIMER, Wakeups
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,10 +53,16 @@ class Engine:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool[Any], readers: asyncpg.Pool[Any]) -> None:
         self.settings = settings
+        node_id = new_node_id()
         #: who this node is in leases and health
-        self.node = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+        self.node = f"{settings.node.name or f'{socket.gethostname()}:{os.getpid()}'}:{node_id[:6]}"
         self.pool = pool
         self.readers = readers
+        self.wakeups = Wakeups(due_within=settings.execution.timer_poll)
+        self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
+        self.registrar = NodeRegistrar(
+            pool, settings.node, self.messenger, self.wakeups, node_id=node_id, name=self.node, format=FORMAT
+        )
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
         self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
         self.directory = Directory(pool, self.audit)
@@ -61,25 +76,38 @@ class Engine:
             scripts=self.scripts,
             solo=self._solo,
             settings=settings.execution,
+            committed=self.wakeups.committed,
         )
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
-        self.tenants = Tenants(pool, self.audit, clock_moved=self.timers.wake)
+        self.wakeups.subscribe(TIMER, self.timers.wake)
+        self.tenants = Tenants(pool, self.audit, clock_moved=lambda: self.wakeups.wake(TIMER))
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
+        #: what a worker runs, in the order in which it is started
+        self.worker_services: list[Service] = [self.housekeeping, self.timers]
 
     async def start(self, *, services: bool = True) -> None:
-        """Begin to work; `services` False: commands only, no timers and no housekeeping (for tests that move time)."""
-        await self.pipeline.start()
+        """
+        Begin to work, as the role says.
+
+        `services` False: commands only; no timers, no upkeep, and the other nodes are not told (for tests that move time).
+        """
         if services:
-            await self.housekeeping.start()
-            await self.timers.start()
+            await self.registrar.start()
+            await self.messenger.start()
+        await self.pipeline.start()
+        if services and self.settings.node.role != "api":
+            for service in self.worker_services:
+                await service.start()
 
     async def close(self) -> None:
-        """Drain: claim nothing more, commit what waits, close the pools."""
-        await self.timers.close()
-        await self.housekeeping.close()
+        """Drain: claim nothing more, finish or give back what is claimed, commit what waits, leave, close the pools."""
+        await self.registrar.drain()
+        await asyncio.gather(*(service.close() for service in self.worker_services))
         await self.submissions.close()
         await self.pipeline.close()
+        await self.registrar.close()
+        await self.messenger.close()
         await self.scripts.close()
         self._solo.close()
         await asyncio.gather(self.pool.close(), self.readers.close())

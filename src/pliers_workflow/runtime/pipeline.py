@@ -51,7 +51,7 @@ from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
 from .recent import RecentInstances
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pliers_workflow.interpreter.commands import Command
     from pliers_workflow.settings import ExecutionSettings
@@ -84,11 +84,13 @@ class Pipeline:
         scripts: Scripts,
         solo: SoloInterpreter,
         settings: ExecutionSettings,
+        committed: Callable[[Sequence[Fold]], None] = lambda _: None,
     ) -> None:
         self._pool = pool
         self._charts = charts
         self._directory = directory
         self._settings = settings
+        self._committed = committed
         self.facts = FactCache()
         self._recent = RecentInstances()
         self._queue = CommandQueue()
@@ -102,6 +104,7 @@ class Pipeline:
             scripts=scripts,
             solo=solo,
             key_ttl=self._key_ttl,
+            committed=committed,
         )
         self._workers: list[asyncio.Task[None]] = []
         self._closing = False
@@ -295,6 +298,7 @@ class Pipeline:
                 self._queue.give_back(fold.key, fold.deferred)
                 if fold.parked is not None:
                     self._aside.take(fold)
+        self._committed(folds)
 
     async def _interpret_and_save(self, connection: Any, batch: Batch) -> tuple[list[Fold], set[Fold]]:
         folds = await self._interpret(connection, batch)

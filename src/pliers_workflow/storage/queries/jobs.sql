@@ -33,8 +33,9 @@ WHERE w.tenant_id = $1 AND w.id = due.id
 RETURNING w.id::text AS id, w.workflow_instance_id::text AS instance_id, w.name, w.due_at, w.fencing_token, w.attempt;
 
 -- name: next_due
--- Seconds until the next timer of any tenant with an ordinary clock; null when there is none. Served by workflow_jobs_kind_idx.
-SELECT extract(epoch FROM min(first.due_at) - now())::float8
+-- Seconds until the next timer of any tenant with an ordinary clock, null when there is none; and what time it is.
+-- Served by workflow_jobs_kind_idx.
+SELECT now() AS now, extract(epoch FROM min(first.due_at) - now())::float8 AS seconds
 FROM tenants n
 CROSS JOIN LATERAL (
     SELECT j.due_at FROM workflow_jobs j
@@ -57,4 +58,11 @@ SET lease_until = now() + least(interval '10 minutes', interval '1 second' * 2 ^
     last_error = j.error,
     status = CASE WHEN w.attempt >= $5 THEN 'dead' ELSE w.status END
 FROM unnest($2::uuid[], $3::bigint[], $4::text[]) AS j (id, token, error)
+WHERE w.tenant_id = $1 AND w.id = j.id AND w.fencing_token = j.token AND w.lease_owner IS NOT NULL;
+
+-- name: give_back
+-- Leave claimed timers to others at once, because this node stops. Served by workflow_jobs_pkey.
+UPDATE workflow_jobs w
+SET lease_owner = NULL, lease_until = NULL
+FROM unnest($2::uuid[], $3::bigint[]) AS j (id, token)
 WHERE w.tenant_id = $1 AND w.id = j.id AND w.fencing_token = j.token AND w.lease_owner IS NOT NULL;

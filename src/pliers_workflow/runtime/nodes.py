@@ -1,0 +1,144 @@
+"""Nodes know of each other: each keeps a row that says it lives, and sweeps the rows of those that fell silent.
+
+A node is one process of the engine. Its row carries what it does (its role), which release it is, and the highest record
+format it reads. A heartbeat renews the row and brings back who else lives; so every node knows whether there is anybody to
+be woken (`Messenger`), and which format the oldest of them reads. A node that was silent for too long is forgotten, and
+is there again with its next heartbeat: nothing but health and wake-ups rests on the rows, because work is held by leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from msgspec import Struct
+
+from pliers_workflow import __version__
+from pliers_workflow.storage import queries
+
+from .wakeups import NODES, Slumber
+
+if TYPE_CHECKING:
+    from pliers_workflow.settings import NodeSettings
+
+    from .messenger import Messenger
+    from .wakeups import Wakeups
+
+_log = structlog.get_logger(__name__)
+_sql: Final = queries.load("nodes")
+_LOST: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+Role: TypeAlias = Literal["api", "worker", "all"]
+
+
+class OtherNode(Struct, frozen=True):
+    """Another node that lives."""
+
+    id: str
+    name: str
+    role: Role
+    version: str
+    #: the highest record format it reads
+    format: int
+    draining: bool
+
+
+class NodeRegistrar:
+    """Keeps this node's row, and knows the others."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        settings: NodeSettings,
+        messenger: Messenger,
+        wakeups: Wakeups,
+        *,
+        node_id: str,
+        name: str,
+        format: int,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._messenger = messenger
+        self._wakeups = wakeups
+        self._id = node_id
+        self._name = name
+        self._reads = format
+        self._started_at = datetime.now(UTC)
+        self._slumber = Slumber()
+        self._task: asyncio.Task[None] | None = None
+        self._draining = False
+        #: those that live, but for this one
+        self.others: tuple[OtherNode, ...] = ()
+        wakeups.subscribe(NODES, self._slumber.wake)
+
+    @property
+    def format(self) -> int:
+        """The record format to write: the highest that every node that lives can read."""
+        return min([self._reads, *(node.format for node in self.others)])
+
+    async def start(self) -> None:
+        """
+        Register. From here on the others are known, and the messenger tells them when it listens.
+
+        Raises when the database does not answer.
+        """
+        await self.beat()
+        self._task = asyncio.create_task(self._run(), name="node-registrar")
+
+    async def drain(self) -> None:
+        """Let the others see that this node takes no new work and will be gone soon."""
+        self._draining = True
+        if self._task is None:
+            return
+        with contextlib.suppress(*_LOST):
+            await self.beat()
+
+    async def close(self) -> None:
+        """Take the row away, and say so."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        with contextlib.suppress(*_LOST):
+            await self._pool.execute(_sql.leave, self._id, timeout=5)
+            if self.others:
+                self._messenger.carry(NODES, 0.0)
+
+    async def beat(self) -> None:
+        """One heartbeat."""
+        settings = self._settings
+        rows = await self._pool.fetch(
+            _sql.beat, self._id, self._name, settings.role, __version__, self._reads, self._draining, self._started_at,
+            settings.silent_after, timeout=5,
+        )  # fmt: skip
+        others = tuple(OtherNode(*row) for row in rows)
+        for node in others:
+            if node.id not in {known.id for known in self.others}:
+                _log.info("node_came", node=node.name, role=node.role, version=node.version)
+        self.others = others
+        if others:
+            self._messenger.accompanied()
+        else:
+            self._messenger.alone()
+
+    async def _run(self) -> None:
+        while True:
+            await self._slumber.sleep(self._settings.heartbeat)
+            try:
+                await self.beat()
+            except _LOST as error:
+                _log.warning("heartbeat_waits_for_database", error=repr(error))
+            except Exception:
+                _log.exception("heartbeat_failed")
+
+
+def new_node_id() -> str:
+    """The id of a node, for as long as its process lives."""
+    return str(uuid4())
