@@ -88,6 +88,25 @@ class SecuritySettings(BaseModel):
     token_cache_ttl: float = Field(5, ge=0)
 
 
+class OutboundSettings(BaseModel):
+    """Calls to other servers: HTTP steps, webhooks, plugins."""
+
+    #: addresses of this machine and its networks may be called; false: only what is public, and `allowed_hosts`
+    allow_private_networks: bool = False
+    #: hosts (`hooks.example.com`, `*.example.com`, with `:PORT`) and networks (`10.20.0.0/16`) that may be called although they are not public; as JSON
+    allowed_hosts: tuple[str, ...] = ()
+    #: hosts and networks that may not be called; these win
+    denied_hosts: tuple[str, ...] = ()
+    #: seconds for a connection
+    connect_timeout: float = Field(5, gt=0)
+    #: seconds for a whole exchange, where a step or webhook says nothing else
+    request_timeout: float = Field(30, gt=0)
+    #: bytes of an answer, unpacked
+    response_size_max: int = Field(1_048_576, ge=1024)
+    #: connections at once
+    connections_max: int = Field(100, ge=1, le=10_000)
+
+
 class ServerSettings(BaseModel):
     """The HTTP server."""
 
@@ -107,4 +126,5 @@ class Settings(BaseSettings):
     node: NodeSettings = NodeSettings()
     cache: CacheSettings = CacheSettings()
     security: SecuritySettings = SecuritySettings()
+    outbound: OutboundSettings = OutboundSettings()
     server: ServerSettings = ServerSettings()
