@@ -71,6 +71,18 @@ class NodeSettings(BaseModel):
     silent_after: float = Field(30, gt=0)
 
 
+class FeedSettings(BaseModel):
+    """How the history is read by those who are told of it."""
+
+    #: how often horizon, rows and lanes are looked at when nothing wakes their services
+    poll: float = Field(1.0, gt=0)
+    #: how long a lane of a reader stays with a node that has fallen silent
+    lease: float = Field(15, ge=5)
+    #: rows of the history kept in memory for readers that keep up, and their size in characters
+    window_rows_max: int = Field(10_000, ge=100)
+    window_size_max: int = Field(33_554_432, ge=1_048_576)
+
+
 class CacheSettings(BaseModel):
     """Compiled charts kept in memory (spec: `cache`)."""
 
@@ -124,6 +136,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     execution: ExecutionSettings = ExecutionSettings()
     node: NodeSettings = NodeSettings()
+    feed: FeedSettings = FeedSettings()
     cache: CacheSettings = CacheSettings()
     security: SecuritySettings = SecuritySettings()
     outbound: OutboundSettings = OutboundSettings()

@@ -35,6 +35,7 @@ WAITING = queries.load("read_instances", visible_to=VISIBLE_TO, filters=" AND i.
 APPROVALS = queries.load("read_approvals", visible_to=VISIBLE_TO, rows="51")
 HISTORY = queries.load("read_history", visible_to=VISIBLE_TO)
 BATCH = queries.load("instances")
+FEED = queries.load("feed")
 assert ROWS not in APPROVALS.inbox
 
 TOP = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -82,6 +83,12 @@ async def test_hot_reads_use_their_indexes(pool: Pool[Any]) -> None:
         cases: list[tuple[str, tuple[Any, ...], str]] = [
             (INSTANCES.list_all, ("default", True, TOP), "workflow_instances_pkey"),
             (WAITING.list_all, ("default", True, TOP), "idx_workflow_instances_status"),
+            (FEED.tail, (100, 600, 500), "workflow_execution_history_default_position_idx"),
+            (
+                FEED.lane_of_tenant,
+                (100, 20_100, 500, 4, 1, "default"),
+                "workflow_execution_history_default_position_idx",
+            ),
             (BATCH.load_batch, (["default"] * len(ids), ids, [0] * len(ids), *keys), "workflow_instances_pkey"),
         ]
         for viewer in (manager, requester):

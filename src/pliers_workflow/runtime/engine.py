@@ -25,6 +25,7 @@ from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
 from .directory import Directory
+from .feed import Feed
 from .history import FORMAT
 from .housekeeping import Housekeeping
 from .messenger import Messenger
@@ -83,8 +84,9 @@ class Engine:
         self.wakeups.subscribe(TIMER, self.timers.wake)
         self.tenants = Tenants(pool, self.audit, clock_moved=lambda: self.wakeups.wake(TIMER))
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
+        self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
         #: what a worker runs, in the order in which it is started
-        self.worker_services: list[Service] = [self.housekeeping, self.timers]
+        self.worker_services: list[Service] = [self.housekeeping, self.timers, self.feed.relay, self.feed.lanes]
 
     async def start(self, *, services: bool = True) -> None:
         """
@@ -95,6 +97,7 @@ class Engine:
         if services:
             await self.registrar.start()
             await self.messenger.start()
+            await self.feed.log.start()
         await self.pipeline.start()
         if services and self.settings.node.role != "api":
             for service in self.worker_services:
@@ -104,6 +107,7 @@ class Engine:
         """Drain: claim nothing more, finish or give back what is claimed, commit what waits, leave, close the pools."""
         await self.registrar.drain()
         await asyncio.gather(*(service.close() for service in self.worker_services))
+        await self.feed.log.close()
         await self.submissions.close()
         await self.pipeline.close()
         await self.registrar.close()
