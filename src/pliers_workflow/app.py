@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from pliers_workflow.api.application import api_application
+from pliers_workflow.api.application import api_application, worker_application
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
     from pliers_workflow.runtime.engine import Engine
 
 
-def create_app(engine: Engine, *, owns_engine: bool = True) -> FastAPI:
+def create_app(engine: Engine, *, owns_engine: bool = True) -> Starlette:
     """
-    The application on an engine that has been opened (`runtime.engine.open_engine`).
+    The application on an engine that has been opened (`runtime.engine.open_engine`), as the node's role asks for.
 
     Its lifespan starts the engine and drains it at the end; with `owns_engine` False whoever opened the engine does both.
     """
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if not owns_engine:
             yield
             return
@@ -32,4 +32,5 @@ def create_app(engine: Engine, *, owns_engine: bool = True) -> FastAPI:
         finally:
             await engine.close()
 
-    return api_application(engine, lifespan=lifespan)
+    application = worker_application if engine.settings.node.role == "worker" else api_application
+    return application(engine, lifespan=lifespan)

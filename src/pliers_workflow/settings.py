@@ -69,6 +69,11 @@ class NodeSettings(BaseModel):
     heartbeat: float = Field(5, gt=0)
     #: silence after which the others take a node for dead
     silent_after: float = Field(30, gt=0)
+    #: seconds between being told to stop, when `/health/ready` turns to 503, and closing the port: as long as your load
+    #: balancer needs to notice
+    drain_delay: float = Field(0.5, ge=0)
+    #: seconds that running work may take to finish when the node stops; what takes longer is given back
+    drain_grace: float = Field(20, ge=0)
 
 
 class FeedSettings(BaseModel):

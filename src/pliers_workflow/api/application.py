@@ -1,4 +1,7 @@
-"""The HTTP application: the REST API at `/api/v1`, its description at `/openapi.json`, and a page to read at `/docs`."""
+"""The HTTP application: the REST API at `/api/v1`, its description at `/openapi.json`, and a page to read at `/docs`.
+
+A node that is a worker only answers `/health/live` and `/health/ready`, as every node does.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,6 +22,7 @@ from pliers_workflow import __version__
 
 from .dispatcher import Dispatcher, accepts_gzip, compressed
 from .openapi import openapi_document
+from .probes import probes
 from .problems import ApiError, problem_body
 from .reference_page import reference_page
 from .rest import access, approvals, definitions, directory, history, instances, service, submissions
@@ -40,7 +45,7 @@ ROUTES: Final = (
     service.routes,
 )
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
 class Application(FastAPI):
@@ -82,15 +87,26 @@ def api_application(engine: Engine, *, lifespan: Lifespan | None = None) -> Appl
     app.add_route("/openapi.json", _send_document, include_in_schema=False)
     app.add_route("/docs", _send_page, include_in_schema=False)
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.router.routes.extend(probes(engine))
     app.add_exception_handler(HTTPException, _send_problem)
     return app
+
+
+def worker_application(engine: Engine, *, lifespan: Lifespan | None = None) -> Starlette:
+    """What a node of the role `worker` answers: whether it lives and is ready, and nothing else."""
+    return Starlette(
+        routes=probes(engine),
+        lifespan=lifespan or _nothing,
+        exception_handlers={HTTPException: _send_problem},
+    )
 
 
 async def _send_problem(request: Request, error: Exception) -> Response:
     """What lies outside the REST API and is not there, or does not take that method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     problem = ApiError(
-        "method_not_allowed" if status == 405 else "not_found", "There is nothing here; /docs lists what is."
+        "method_not_allowed" if status == 405 else "not_found",
+        "There is nothing here; /docs of a node with the API lists what is.",
     )
     body = problem_body(problem, base=BASE, path=quote(request.url.path))
     headers = {"Allow": "GET, HEAD"} if status == 405 else None
@@ -98,7 +114,7 @@ async def _send_problem(request: Request, error: Exception) -> Response:
 
 
 @asynccontextmanager
-async def _nothing(_: FastAPI) -> AsyncIterator[None]:
+async def _nothing(_: Starlette) -> AsyncIterator[None]:
     yield
 
 

@@ -56,6 +56,8 @@ _COMMON: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+#: a node that stops lets go of connections that would be used again
+_CLOSE: Final = (b"connection", b"close")
 _REPLAYED: Final = (b"idempotency-replayed", b"true")
 _GZIP: Final = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _BEARER: Final = (b"www-authenticate", b'Bearer realm="pliers"')
@@ -112,9 +114,13 @@ class Dispatcher:
             problem = _problem(error, endpoint, method, path)
             body = problem_body(problem, base=base, path=quote(base + path, errors="replace"))
             sent = [_PROBLEM, *_COMMON, *problem.headers]
+            if self.engine.draining.is_set():
+                sent.append(_CLOSE)
             await _send(send, problem.kind.status, body, sent, headers, head=method == "HEAD")
             return
         sent = [_JSON, *_COMMON]
+        if self.engine.draining.is_set():
+            sent.append(_CLOSE)
         if reply.revision is not None:
             etag = b'"%d"' % reply.revision
             sent.append((b"etag", etag))
@@ -263,7 +269,7 @@ def _problem(error: Exception, endpoint: Endpoint | None, method: str, path: str
             headers=[(b"retry-after", str(seconds).encode())],
         )
     if isinstance(error, ShuttingDown):
-        return ApiError("shutting_down", headers=[(b"retry-after", b"1"), (b"connection", b"close")])
+        return ApiError("shutting_down", headers=[(b"retry-after", b"1")])
     if isinstance(error, OutcomeUnknown):
         return ApiError("outcome_unknown", details={"command": error.command_id}, headers=[(b"retry-after", b"2")])
     incident = secrets.token_hex(8)

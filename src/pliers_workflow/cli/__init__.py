@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -29,6 +30,15 @@ token_app = typer.Typer(help="Bearer tokens.", no_args_is_help=True, rich_markup
 tenant_app = typer.Typer(help="Tenants.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(token_app, name="token")
 app.add_typer(tenant_app, name="tenant")
+
+
+class NodeRole(StrEnum):
+    """Roles of a node, as `settings.NodeSettings` has them."""
+
+    API = "api"
+    WORKER = "worker"
+    ALL = "all"
+
 
 DatabaseUrl = Annotated[
     str,
@@ -108,15 +118,31 @@ def serve(
     port: Annotated[
         int, typer.Option(help="Port; 0 takes a free one. Default: PLIERS_SERVER__PORT.", min=-1, max=65535)
     ] = -1,
+    role: Annotated[
+        NodeRole | None,
+        typer.Option(
+            help="What this node does: answer requests, do what is due, or both. Default: PLIERS_NODE__ROLE, else all."
+        ),
+    ] = None,
     database_url: DatabaseUrl = "",
     data: DataFolder = None,
     migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but problems.")] = False,
 ) -> None:
-    """Run the server until it is told to stop."""
+    """Run a node until it is told to stop: finish what has begun first, or, told twice, stop at once."""
     from .serving import serve
 
-    raise typer.Exit(serve(host=host, port=port, database_url=database_url, data=data, migrate=migrate, quiet=quiet))
+    raise typer.Exit(
+        serve(
+            host=host,
+            port=port,
+            role=role.value if role else None,
+            database_url=database_url,
+            data=data,
+            migrate=migrate,
+            quiet=quiet,
+        )
+    )
 
 
 @app.command()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import signal
+import math
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .problems import Problem
+
+if TYPE_CHECKING:
+    from pliers_workflow.runtime.nodes import Role
 
 
 def _run(work: Any) -> Any:
@@ -27,15 +29,19 @@ def _run(work: Any) -> Any:
 # -- serve -------------------------------------------------------------------------------------------------------------
 
 
-def serve(*, host: str, port: int, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> int:
-    """Run the server until SIGINT or SIGTERM; then finish what has begun, and stop."""
+def serve(
+    *, host: str, port: int, role: Role | None, database_url: str, data: Path | None, migrate: bool, quiet: bool
+) -> int:
+    """Run a node until SIGINT or SIGTERM; then finish what has begun, and stop. A second signal stops it at once."""
     try:
-        return int(_run(_serve(host, port, database_url, data, migrate, quiet)))
+        return int(_run(_serve(host, port, role, database_url, data, migrate, quiet)))
     except KeyboardInterrupt:
         return 0
 
 
-async def _serve(host: str, port: int, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> int:
+async def _serve(
+    host: str, port: int, role: Role | None, database_url: str, data: Path | None, migrate: bool, quiet: bool
+) -> int:
     import uvicorn
 
     from pliers_workflow.app import create_app
@@ -45,8 +51,12 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
     from pliers_workflow.settings import Settings
     from pliers_workflow.storage.migrations import migrate as apply_migrations
 
+    from .http_server import HttpServer
+
     _log_lines()
     settings = Settings()
+    if role is not None:
+        settings.node.role = role
     host = host or settings.server.host
     port = port if port >= 0 else settings.server.port
     _check_address(host, port)
@@ -62,9 +72,9 @@ async def _serve(host: str, port: int, database_url: str, data: Path | None, mig
             print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
         config = uvicorn.Config(
             create_app(engine), host=host, port=port, log_level="warning", access_log=False, server_header=False,
-            date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=15, timeout_keep_alive=75, backlog=4096,
+            date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=math.ceil(settings.node.drain_grace), timeout_keep_alive=75, backlog=4096,
         )  # fmt: skip
-        server = _announcing_server()(config, quiet)
+        server = HttpServer(config, engine, say=lambda text: _say(text, quiet))
         settle_collector()
         await server.serve()
         if not server.started:
@@ -98,42 +108,6 @@ def _check_address(host: str, port: int) -> None:
                 else:
                     what = f"the server cannot listen on {host}:{port}: {error.strerror}"
                 raise Problem(what, status=3) from None
-
-
-def _announcing_server() -> Any:
-    """The server class, made when uvicorn is needed and not before."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """uvicorn, saying where it listens once it does."""
-
-        def __init__(self, config: Any, quiet: bool) -> None:
-            super().__init__(config)
-            self._quiet = quiet
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Being asked to stop is no failure: uvicorn would raise the signal again at the end, for a shell to see."""
-            loop = asyncio.get_running_loop()
-            numbers = (signal.SIGINT, signal.SIGTERM)
-            for number in numbers:
-                loop.add_signal_handler(number, self.handle_exit, number, None)
-            try:
-                yield
-            finally:
-                for number in numbers:
-                    loop.remove_signal_handler(number)
-
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            if self.started and self.servers:
-                name = self.servers[0].sockets[0].getsockname()
-                shown = "127.0.0.1" if name[0] == "0.0.0.0" else f"[{name[0]}]" if ":" in name[0] else name[0]
-                _say(
-                    f"serving on http://{shown}:{name[1]}, documentation on http://{shown}:{name[1]}/docs", self._quiet
-                )
-
-    return Server
 
 
 def _log_lines() -> None:

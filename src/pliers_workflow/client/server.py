@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,9 +38,14 @@ def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
 class LocalServer:
     """`pliers serve` on 127.0.0.1, its output in a log file."""
 
-    def __init__(self, dsn: str, log: Path, *, port: int = 0) -> None:
+    def __init__(
+        self, dsn: str, log: Path, *, port: int = 0, role: str = "all", settings: Mapping[str, object] | None = None
+    ) -> None:
+        """`settings` by the end of their environment variables: `{"NODE__DRAIN_DELAY": 0}`."""
         self._dsn = dsn
         self._log = log
+        self._role = role
+        self._settings = {f"PLIERS_{name}": str(value) for name, value in (settings or {}).items()}
         self.port = free_port(wanted=port)
         self._process: asyncio.subprocess.Process | None = None
         #: how often it has been started
@@ -58,11 +64,11 @@ class LocalServer:
     async def start(self, *, timeout: float = 60.0) -> None:
         """Start it and wait until it answers. Raises `ServerFailed` with the end of its log."""
         # The DSN may carry a password, so it goes through the environment and not through the command line.
-        environment = {**os.environ, "PLIERS_DATABASE__URL": self._dsn, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self._settings, "PLIERS_DATABASE__URL": self._dsn, "PYTHONUNBUFFERED": "1"}
         with _private(self._log) as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "pliers_workflow", "serve", "--host", "127.0.0.1", "--port", str(self.port),
-                "--no-migrate", "--quiet",
+                "--role", self._role, "--no-migrate", "--quiet",
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
         self.starts += 1
@@ -89,19 +95,30 @@ class LocalServer:
             self._process.kill()
             await self._process.wait()
 
-    async def stop(self, *, timeout: float = 20.0) -> None:
-        """Ask it to finish what it has begun and to end; insist after `timeout` seconds."""
+    async def stop(self, *, timeout: float = 30.0) -> int | None:
+        """Ask it to finish what it has begun and to end; insist after `timeout` seconds. Its exit status."""
         if self.pid is None or self._process is None:
-            return
-        self._process.send_signal(signal.SIGTERM)
+            return None
+        self.ask_to_stop()
         try:
-            await asyncio.wait_for(self._process.wait(), timeout)
+            await self.ended(timeout=timeout)
         except TimeoutError:
             await self.kill()
+        return self._process.returncode
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and do not wait."""
+        if self.pid is not None and self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    async def ended(self, *, timeout: float = 30.0) -> int:
+        """Wait until it has ended; its exit status. Raises TimeoutError."""
+        assert self._process is not None, "it was started"
+        return await asyncio.wait_for(self._process.wait(), timeout)
 
     async def _answers(self, http: HttpClient) -> bool:
         try:
-            return (await http.request("GET", "/api/v1/workflows/health")).status < 500
+            return (await http.request("GET", "/health/ready")).status == 200
         except ConnectionLost:
             return False
 

@@ -12,8 +12,10 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
+
+import structlog
 
 from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
 from pliers_workflow.interpreter.facts import User
@@ -24,6 +26,7 @@ from pliers_workflow.storage.database import open_pool
 from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
+from .database_check import DatabaseCheck
 from .directory import Directory
 from .feed import Feed
 from .history import FORMAT
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from .principal import Principal
     from .rows import DefinitionRow
 
+_log: Final = structlog.get_logger(__name__)
+
 
 class Engine:
     """See the module. `open_engine` makes one; `start` begins to work, `close` drains."""
@@ -59,6 +64,9 @@ class Engine:
         self.node = f"{settings.node.name or f'{socket.gethostname()}:{os.getpid()}'}:{node_id[:6]}"
         self.pool = pool
         self.readers = readers
+        #: set when this node is told to stop: it takes no new work, and whoever waits for something on it goes elsewhere
+        self.draining = asyncio.Event()
+        self._drained: asyncio.Task[None] | None = None
         self.wakeups = Wakeups(due_within=settings.execution.timer_poll)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
         self.registrar = NodeRegistrar(
@@ -82,6 +90,7 @@ class Engine:
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
+        self._database = DatabaseCheck(readers)
         self.tenants = Tenants(pool, self.audit, clock_moved=lambda: self.wakeups.wake(TIMER))
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
@@ -103,10 +112,27 @@ class Engine:
             for service in self.worker_services:
                 await service.start()
 
-    async def close(self) -> None:
-        """Drain: claim nothing more, finish or give back what is claimed, commit what waits, leave, close the pools."""
+    def drain(self) -> None:
+        """
+        Begin to stop: not ready any more, claiming nothing more; commands are still taken until `close`.
+
+        Services finish what they have begun meanwhile, or give it back. May be called more than once.
+        """
+        if self._drained is None:
+            self.draining.set()
+            self._drained = asyncio.create_task(self._drain(), name="drain")
+
+    async def _drain(self) -> None:
         await self.registrar.drain()
-        await asyncio.gather(*(service.close() for service in self.worker_services))
+        for error in await asyncio.gather(*(each.close() for each in self.worker_services), return_exceptions=True):
+            if isinstance(error, Exception):
+                _log.error("service_not_closed", exc_info=error)
+
+    async def close(self) -> None:
+        """Stop: drain, commit what waits, leave the other nodes, close the pools."""
+        self.drain()
+        assert self._drained is not None
+        await self._drained
         await self.feed.log.close()
         await self.submissions.close()
         await self.pipeline.close()
@@ -115,6 +141,17 @@ class Engine:
         await self.scripts.close()
         self._solo.close()
         await asyncio.gather(self.pool.close(), self.readers.close())
+
+    @property
+    def alive(self) -> bool:
+        """Whether this process can work at all; where it cannot, only a restart helps."""
+        return self.pipeline.alive
+
+    async def ready(self) -> str | None:
+        """Why this node should be sent no requests now; None: it takes them. Asks the database at most once a second."""
+        if self.draining.is_set():
+            return "draining"
+        return await self._database.problem()
 
     def overloaded(self) -> float | None:
         """Seconds after which to try again, when no more commands are taken now; else None."""

@@ -136,7 +136,7 @@ class Pipeline:
                     self._queue.wake_all()
                     await asyncio.sleep(0.005)
                 self._queue.wake_all()
-                await asyncio.gather(*self._workers)
+                await asyncio.gather(*self._workers, return_exceptions=True)
         except TimeoutError:
             _log.warning("drain_gave_up", commands=self._queue.length)
             for task in (*self._workers, *self._aside.tasks):
@@ -144,6 +144,11 @@ class Pipeline:
             for pending in self._queue.waiting():
                 pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else _shutting_down())
         self._workers = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether it commits: a worker that has ended before its time is a defect, and does not come back."""
+        return self._closing or not any(worker.done() for worker in self._workers)
 
     @property
     def waiting(self) -> int:
