@@ -55,8 +55,8 @@ async def test_a_cancelled_sleep_leaves_nothing_behind() -> None:
 
 def fold(*due_at: datetime | None, rows: int = 1) -> Any:
     """What a batch knows of an instance that it has written."""
-    scheduled = {f"timer/{n}": (SimpleNamespace(due_at=at), NOW) for n, at in enumerate(due_at)}
-    return SimpleNamespace(rows=[None] * rows, scheduled=scheduled, now=NOW)
+    jobs = {f"timer/{n}": (SimpleNamespace(kind="timer", due_at=at), NOW) for n, at in enumerate(due_at)}
+    return SimpleNamespace(rows=[None] * rows, jobs=jobs, now=NOW)
 
 
 async def test_a_commit_tells_what_it_wrote() -> None:

@@ -1,7 +1,8 @@
 """Folding: what the commands of one instance come to within one batch.
 
 Each command is interpreted on what the one before left, has its own history row and its own answer; the instance is
-written once, and its work items and timers are netted, because one statement cannot insert and update the same row.
+written once, and its work items, jobs and incidents are netted, because one statement cannot insert and update the same
+row: what is opened and settled within one fold is one settled row, a job that is scheduled and cancelled is none.
 """
 
 from __future__ import annotations
@@ -10,15 +11,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from pliers_workflow.interpreter.commands import FireTimer, Order
-from pliers_workflow.interpreter.effects import CancelTimer, Effect, OpenWorkItem, ScheduleTimer, SettleWorkItem
+from pliers_workflow.interpreter.effects import (
+    CancelStep,
+    CancelTimer,
+    CloseIncident,
+    Effect,
+    OpenIncident,
+    OpenWorkItem,
+    ScheduleStep,
+    ScheduleTimer,
+    SendOrder,
+    SettleWorkItem,
+    StartChild,
+)
 
 from .answers import Accepted, Answer
 from .history import encode_record, first_hash, next_hash
+from .jobs.payloads import child_job, order_job, step_job, timer_job
 
 if TYPE_CHECKING:
-    from pliers_workflow.interpreter.instance import Instance, Timer
+    from pliers_workflow.interpreter.instance import Incident, Instance
     from pliers_workflow.interpreter.outcome import Outcome
-    from pliers_workflow.storage.batch_writes import BatchWrites
+    from pliers_workflow.storage.batch_writes import BatchWrites, Job
     from pliers_workflow.storage.instances import Loaded
 
     from .queue import Key, Pending
@@ -54,8 +68,8 @@ class Fold:
     """One instance in one batch."""
 
     __slots__ = (
-        "answers", "base", "deferred", "directory_revision", "dropped", "hash", "instance", "key", "next", "now", "opened",
-        "parked", "pendings", "rests_on_directory", "rows", "scheduled", "settled",
+        "answers", "base", "deferred", "directory_revision", "dropped", "hash", "incidents", "instance", "jobs", "key",
+        "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rows", "settled",
     )  # fmt: skip
 
     def __init__(self, key: Key, pendings: list[Pending], loaded: Loaded) -> None:
@@ -78,8 +92,11 @@ class Fold:
         self.parked: object | None = None
         self.opened: dict[str, tuple[OpenWorkItem, datetime, SettleWorkItem | None, datetime | None]] = {}
         self.settled: dict[str, tuple[SettleWorkItem, datetime]] = {}
-        self.scheduled: dict[str, tuple[Timer, datetime]] = {}
+        #: jobs by name, to be written new or anew, and names of those to be dropped
+        self.jobs: dict[str, tuple[Job, datetime]] = {}
         self.dropped: set[str] = set()
+        self.incidents: dict[str, tuple[Incident, datetime, CloseIncident | None, datetime | None]] = {}
+        self.resolved: dict[str, tuple[CloseIncident, datetime]] = {}
 
     @property
     def revision(self) -> int:
@@ -102,7 +119,7 @@ class Fold:
             self._owe(effect, at)
         order = pending.command.order
         if type(order) is FireTimer and order.timer not in after.machine.timers:
-            self._drop(order.timer)
+            self._cancel_timer(order.timer)
         if not self.rests_on_directory:
             for fact in outcome.facts:
                 if fact.startswith(_DIRECTORY):
@@ -115,29 +132,53 @@ class Fold:
         self.pendings = self.pendings[: self.next]
 
     def _owe(self, effect: Effect, at: datetime) -> None:
-        kind = type(effect)
-        if kind is OpenWorkItem:
-            assert isinstance(effect, OpenWorkItem)
-            self.opened[effect.item.id] = (effect, at, None, None)
-        elif kind is SettleWorkItem:
-            assert isinstance(effect, SettleWorkItem)
-            opened = self.opened.get(effect.item)
-            if opened is not None:
-                self.opened[effect.item] = (opened[0], opened[1], effect, at)
-            else:
-                self.settled[effect.item] = (effect, at)
-        elif kind is ScheduleTimer:
-            assert isinstance(effect, ScheduleTimer)
-            self.scheduled[effect.timer.id] = (effect.timer, at)
-            self.dropped.discard(effect.timer.id)
-        else:
-            assert isinstance(effect, CancelTimer)
-            self._drop(effect.timer)
+        assert self.instance is not None
+        match effect:
+            case OpenWorkItem():
+                self.opened[effect.item.id] = (effect, at, None, None)
+            case SettleWorkItem():
+                opened = self.opened.get(effect.item)
+                if opened is not None:
+                    self.opened[effect.item] = (opened[0], opened[1], effect, at)
+                else:
+                    self.settled[effect.item] = (effect, at)
+            case ScheduleTimer():
+                self._schedule(timer_job(effect.timer), at)
+            case CancelTimer():
+                self._cancel_timer(effect.timer)
+            case ScheduleStep():
+                self._schedule(step_job(effect, self.instance), at)
+            case CancelStep():
+                self._drop(effect.step)
+            case SendOrder():
+                self._schedule(order_job(effect, self.instance, at), at)
+            case StartChild():
+                self._schedule(child_job(effect, self.instance, at), at)
+            case OpenIncident():
+                self.incidents[effect.incident.id] = (effect.incident, at, None, None)
+            case CloseIncident():
+                raised = self.incidents.get(effect.incident)
+                if raised is not None:
+                    self.incidents[effect.incident] = (raised[0], raised[1], effect, at)
+                else:
+                    self.resolved[effect.incident] = (effect, at)
+            case _:
+                raise AssertionError(f"nobody does {type(effect).__name__}")
 
-    def _drop(self, timer: str) -> None:
-        self.scheduled.pop(timer, None)
+    def _schedule(self, job: Job, at: datetime) -> None:
+        self.jobs[job.name] = (job, at)
+        self.dropped.discard(job.name)
+
+    def _cancel_timer(self, timer: str) -> None:
         if self.base is not None and timer in self.base.machine.timers:
-            self.dropped.add(timer)
+            self._drop(timer)
+        else:
+            self.jobs.pop(timer, None)
+
+    def _drop(self, name: str) -> None:
+        self.jobs.pop(name, None)
+        if self.base is not None:
+            self.dropped.add(name)
 
     def write(self, writes: BatchWrites) -> None:
         """Collect the rows of this fold."""
@@ -162,10 +203,14 @@ class Fold:
             writes.open(tenant_id, instance_id, *opened)
         for settlement, at in self.settled.values():
             writes.settle(tenant_id, instance_id, settlement, at)
-        for timer, at in self.scheduled.values():
-            writes.schedule(tenant_id, instance_id, timer, at)
-        for timer_id in self.dropped:
-            writes.drop(tenant_id, instance_id, timer_id)
+        for job, at in self.jobs.values():
+            writes.job(tenant_id, instance_id, job, at)
+        for name in self.dropped:
+            writes.drop(tenant_id, instance_id, name)
+        for raised in self.incidents.values():
+            writes.incident(tenant_id, instance_id, self.instance.definition_name, *raised)
+        for resolution, at in self.resolved.values():
+            writes.resolve(tenant_id, instance_id, resolution, at)
 
 
 def _tag(order: Order) -> str:

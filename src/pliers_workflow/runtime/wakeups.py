@@ -80,19 +80,21 @@ class Wakeups:
             self.deliver(topic)
 
     def committed(self, folds: Sequence[Fold]) -> None:
-        """A batch was committed: tell of the log, and of what is due soon. On the hot path."""
+        """A batch was committed: tell of the log, and of jobs that are due soon, by kind. On the hot path."""
         grown = False
-        soonest = self._due_within
+        soonest: dict[str, float] = {}
         for fold in folds:
             if fold.rows:
                 grown = True
-                for timer, _ in fold.scheduled.values():
-                    if timer.due_at is not None:
-                        soonest = min(soonest, (timer.due_at - fold.now).total_seconds())
+                for owed, _ in fold.jobs.values():
+                    if owed.due_at is not None:
+                        delay = (owed.due_at - fold.now).total_seconds()
+                        if delay < soonest.get(owed.kind, self._due_within):
+                            soonest[owed.kind] = delay
         if grown:
             self.wake(HISTORY)
-            if soonest < self._due_within:
-                self.wake(TIMER, max(0.0, soonest))
+            for kind, delay in soonest.items():
+                self.wake(job(kind), max(0.0, delay))
 
 
 class Slumber:

@@ -22,12 +22,23 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pliers_workflow.interpreter.effects import OpenWorkItem, SettleWorkItem
-    from pliers_workflow.interpreter.instance import Instance, Timer
+    from pliers_workflow.interpreter.effects import CloseIncident, OpenWorkItem, SettleWorkItem
+    from pliers_workflow.interpreter.instance import Incident, Instance
 
 #: The parts that a batch may have, in the order of their sections: `changed` and `created` are the instances, without one
 #: of which there is no batch; the others are written for these only.
-PARTS: Final = ("changed", "created", "history", "opened", "settled", "jobs", "dropped", "keys")
+PARTS: Final = (
+    "changed",
+    "created",
+    "history",
+    "opened",
+    "settled",
+    "jobs",
+    "dropped",
+    "incidents",
+    "resolved",
+    "keys",
+)
 
 
 def _frame(chosen: Sequence[str]) -> Iterator[str]:
@@ -67,7 +78,8 @@ class Job(Struct, frozen=True, kw_only=True):
     #: who serves it, where that is not the engine itself
     queue: str | None = None
     definition_name: str | None = None
-    payload: dict[str, Any] | None = None
+    #: encoded as JSON
+    payload: Any = None
     attempts_max: int = 1
     #: of a clock: {budget, used, calendar, paused_at}
     clock: dict[str, Any] | None = None
@@ -141,16 +153,6 @@ class BatchWrites:
             tenant_id, instance_id, effect.item, *_decision(effect, settled_at), effect.principal,
         ))  # fmt: skip
 
-    def schedule(self, tenant_id: str, instance_id: str, timer: Timer, created_at: datetime) -> None:
-        """A timer's job, new or anew."""
-        clock = {
-            "budget": timer.budget_ms,
-            "used": timer.used_ms,
-            "calendar": timer.calendar,
-            "paused_at": timer.paused_at,
-        }
-        self.job(tenant_id, instance_id, Job(kind="timer", name=timer.id, due_at=timer.due_at, clock=clock), created_at)
-
     def job(self, tenant_id: str, instance_id: str, job: Job, created_at: datetime) -> None:
         """A job, new or anew: one of the same name loses its lease, its attempts and its error."""
         self._rows["jobs"].append((
@@ -163,6 +165,22 @@ class BatchWrites:
     def drop(self, tenant_id: str, instance_id: str, name: str) -> None:
         """A job that is not needed any more."""
         self._rows["dropped"].append((tenant_id, instance_id, identity.job_id(instance_id, name)))
+
+    def incident(
+        self, tenant_id: str, instance_id: str, workflow_name: str, incident: Incident, raised_at: datetime,
+        resolution: CloseIncident | None, resolved_at: datetime | None,
+    ) -> None:  # fmt: skip
+        """A new incident; with its resolution where one fold raised and resolved it."""
+        self._rows["incidents"].append((
+            tenant_id, instance_id, incident.id, workflow_name, incident.code, incident.fingerprint, incident.message,
+            incident.state, incident.stage, incident.step, incident.step_id, incident.attempts,
+            _encode(incident.details).decode() if incident.details else None, incident.raised_at or raised_at,
+            *_resolution(resolution, resolved_at),
+        ))  # fmt: skip
+
+    def resolve(self, tenant_id: str, instance_id: str, effect: CloseIncident, resolved_at: datetime) -> None:
+        """An open incident's end."""
+        self._rows["resolved"].append((tenant_id, instance_id, effect.incident, *_resolution(effect, resolved_at)))
 
     def key(
         self, tenant_id: str, principal: str, route: str, key: str, body_hash: bytes, instance_id: str, seq: int,
@@ -184,6 +202,11 @@ def _decision(effect: SettleWorkItem, settled_at: datetime | None) -> tuple[Any,
         effect.action, effect.comments, _encode(effect.decision_data).decode() if effect.decision_data else None,
         effect.decided_by, settled_at, effect.delegated_to, effect.weight, effect.group,
     )  # fmt: skip
+
+
+def _resolution(effect: CloseIncident | None, resolved_at: datetime | None) -> tuple[Any, ...]:
+    """Columns resolved_at, action, reason, resolved_by."""
+    return (None,) * 4 if effect is None else (resolved_at, effect.action, effect.reason, effect.user)
 
 
 async def save(connection: asyncpg.Connection[Any], writes: BatchWrites) -> frozenset[str]:

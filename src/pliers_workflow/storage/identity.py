@@ -30,6 +30,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _HEX: Final = frozenset("0123456789abcdef")
 
+#: how jobs whose names the interpreter counts are told apart in their ids; 1 and 2 are history rows and work items
+_JOB_KINDS: Final = {"timer": 3, "step": 4, "order": 5}
+
 _lock = threading.Lock()
 #: the last id given in this process: milliseconds and the 12 bits after them
 _last: int = 0
@@ -81,9 +84,16 @@ def approval_id(instance_id: str, item: str) -> str:
 
 
 def job_id(instance_id: str, name: str) -> str:
-    """Say the id of a job: `name` is the interpreter's name for it, such as `timer/7`, or any other name."""
-    if name.startswith("timer/"):
-        return _counted(instance_id, 3, int(name[6:]))
+    """
+    Say the id of a job: `name` is the interpreter's name for it, such as `timer/7`, or any other name.
+
+    >>> job_id("019ca3b5-1000-7000-8000-000000000000", "step/2")
+    '019ca3b5-1000-8000-8000-000000000204'
+    """
+    kind, _, number = name.partition("/")
+    known = _JOB_KINDS.get(kind)
+    if known is not None and number.isdecimal():
+        return _counted(instance_id, known, int(number))
     return _derived("job", instance_id, name)
 
 

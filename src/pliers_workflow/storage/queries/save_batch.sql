@@ -212,6 +212,42 @@ dropped AS (
         AND w.tenant_id = j.tenant_id AND w.id = j.id
 )
 
+-- name: incidents
+-- New incidents, some of them resolved in the batch that raised them.
+incidents AS (
+    INSERT INTO workflow_incidents AS w (
+        tenant_id, workflow_instance_id, incident, workflow_definition_id, workflow_name, code, fingerprint, message, state,
+        stage, step, step_id, attempts, details, raised_at, resolved_at, action, reason, resolved_by
+    )
+    SELECT c.tenant_id, c.instance_id, c.incident, s.workflow_definition_id, c.workflow_name, c.code, c.fingerprint,
+           c.message, c.state, c.stage, c.step, c.step_id, c.attempts, coalesce(c.details::jsonb, '{}'), c.raised_at,
+           c.resolved_at, c.action, c.reason, c.resolved_by
+    FROM given(
+        tenant_id text, instance_id uuid, incident text, workflow_name text, code prose, fingerprint prose, message prose,
+        state text, stage text, step text, step_id text, attempts int, details text, raised_at timestamptz,
+        resolved_at timestamptz, action text, reason prose, resolved_by uuid
+    ) AS c
+    JOIN saved s ON s.tenant_id = c.tenant_id AND s.id = c.instance_id
+    ON CONFLICT (tenant_id, workflow_instance_id, incident) DO UPDATE SET
+        code = excluded.code, fingerprint = excluded.fingerprint, message = excluded.message,
+        attempts = excluded.attempts, details = excluded.details, raised_at = excluded.raised_at,
+        resolved_at = excluded.resolved_at, action = excluded.action, reason = excluded.reason,
+        resolved_by = excluded.resolved_by
+)
+
+-- name: resolved
+-- Incidents that were open before the batch, and end. Served by workflow_incidents_pkey.
+resolved AS (
+    UPDATE workflow_incidents w
+    SET resolved_at = c.resolved_at, action = c.action, reason = c.reason, resolved_by = c.resolved_by
+    FROM given(
+        tenant_id text, instance_id uuid, incident text, resolved_at timestamptz, action text, reason prose,
+        resolved_by uuid
+    ) AS c
+    JOIN saved s ON s.tenant_id = c.tenant_id AND s.id = c.instance_id
+    WHERE w.tenant_id = c.tenant_id AND w.workflow_instance_id = c.instance_id AND w.incident = c.incident
+)
+
 -- name: keys
 -- Idempotency keys that commands came with, kept for `ttl` seconds.
 keys AS (
