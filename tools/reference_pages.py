@@ -1,4 +1,4 @@
-"""Write the tables of `docs/reference/` that are made from declarations: the settings.
+"""Write the tables of `docs/reference/` that are made from declarations: settings and events.
 
 Only what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; the prose around it is by hand.
 `--check` writes nothing and exits 1 where a page is not up to date.
@@ -38,6 +38,16 @@ def settings() -> str:
     return "\n".join(lines)
 
 
+def events() -> str:
+    """Every type of event with what the world is told of it."""
+    from pliers_workflow.runtime.feed.published import reference
+
+    lines = ["| type | when | `data` | and with `includeData` |", "| --- | --- | --- | --- |"]
+    return "\n".join(
+        [*lines, *(f"| `{type_}` | {about} | {told} | {more} |" for type_, about, told, more in reference())]
+    )
+
+
 def _comments(source: str) -> dict[tuple[str, str], str]:
     """The `#:` comments above fields, by class and field."""
     found: dict[tuple[str, str], str] = {}
@@ -56,6 +66,7 @@ def _comments(source: str) -> dict[tuple[str, str], str]:
 
 
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
+    ("events.md", "events"): events,
     ("settings.md", "settings"): settings,
 }
 

@@ -129,6 +129,8 @@ class ServerSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    #: where the world reaches this engine, for the sources of its events: `https://workflows.example.com`
+    public_url: str = ""
     #: bytes of a request body
     body_size_max: int = Field(1_048_576, ge=1024)
 

@@ -33,6 +33,12 @@ def lane_of(instance_id: str, lanes: int) -> int:
     return int(instance_id[-2:], 16) % lanes
 
 
+def type_of(event: Event) -> str:
+    """The type of an event, as it is written down."""
+    tag: str = type(event).__struct_config__.tag  # type: ignore[assignment]  # each event has one
+    return tag
+
+
 class LoggedRow:
     """One row of the history as readers get it: one command, with the events it made."""
 
@@ -98,6 +104,11 @@ class Envelope:
     def id(self) -> str:
         """Of the event, for ever: instance, seq and index."""
         return f"{self.row.instance_id}/{self.row.seq}/{self.index}"
+
+    @property
+    def type(self) -> str:
+        """`workflow.state.entered`."""
+        return type_of(self.event)
 
     @property
     def tenant_id(self) -> str:
