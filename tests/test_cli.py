@@ -353,3 +353,17 @@ def test_serve_answers_and_stops(database: str) -> None:
     assert process.returncode == 0
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
+
+
+def test_what_libraries_log_is_json_too() -> None:
+    """Whoever reads the server's log finds a record in each line, also of the driver's and the HTTP server's own words."""
+    program = (
+        "from pliers_workflow.cli.serving import _log_lines; _log_lines(); import logging\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: logging.getLogger('asyncpg.pool').warning('no %s', 'floor', exc_info=True)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = ran.stderr.splitlines()
+    record = json.loads(line)
+    assert (record["event"], record["level"], record["logger"]) == ("no floor", "warning", "asyncpg.pool")
+    assert "ZeroDivisionError" in record["exception"]

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
@@ -487,3 +489,24 @@ async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWo
     )  # fmt: skip
     assert all(isinstance(answer, Accepted) for answer in answers), answers
     assert len(await world.check(started.instance.id)) == 4
+
+
+async def test_a_connection_that_breaks_while_a_statement_is_prepared(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg says `InternalClientError` then. Services take it for a database that is away, and tell no failure of ours."""
+    world = await make_world(timer_poll=0.01)
+    timers = world.engine.timers
+    looked = asyncio.Event()
+
+    async def breaks() -> int:
+        looked.set()
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    monkeypatch.setattr(timers, "fire_due", breaks)
+    with capture_logs() as logs:
+        await timers.start()
+        await asyncio.wait_for(looked.wait(), 5)
+        await asyncio.sleep(0)
+        await timers.close()
+    assert {entry["event"] for entry in logs} == {"timers_wait_for_database"}

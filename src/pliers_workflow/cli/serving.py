@@ -71,7 +71,7 @@ async def _serve(
             # Shown once and kept nowhere; so it is printed even where everything else is quiet.
             print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
         config = uvicorn.Config(
-            create_app(engine), host=host, port=port, log_level="warning", access_log=False, server_header=False,
+            create_app(engine), host=host, port=port, log_config=None, access_log=False, server_header=False,
             date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=math.ceil(settings.node.drain_grace), timeout_keep_alive=75, backlog=4096,
         )  # fmt: skip
         server = HttpServer(config, engine, say=lambda text: _say(text, quiet))
@@ -111,20 +111,35 @@ def _check_address(host: str, port: int) -> None:
 
 
 def _log_lines() -> None:
-    """Logs are lines of JSON on standard error; tracebacks without the values of variables, which may be secret."""
+    """
+    Logs are lines of JSON on standard error; tracebacks without the values of variables, which may be secret.
+
+    What libraries log (the driver, the HTTP server, asyncio) goes the same way, from warnings up.
+    """
+    import logging
+
     import structlog
 
+    first: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=str),
-        ],
+        processors=[*first, renderer],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *first],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -27,6 +27,9 @@ CONNECTION_LOST: Final = (
     asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError, asyncio.TimeoutError,
     asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.ReadOnlySQLTransactionError,
 )  # fmt: skip
+#: What a service waits out and tries again; whatever else comes to it is a bug, and is told as one. (asyncpg's
+#: InternalClientError is a connection, too, that broke while a statement was being prepared.)
+DATABASE_AWAY: Final = (*CONNECTION_LOST, *TRANSIENT)
 
 
 def refuse(pending: Pending, error: Exception) -> None:

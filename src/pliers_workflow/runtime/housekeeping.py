@@ -17,6 +17,8 @@ import structlog
 
 from pliers_workflow.storage import leases, partitions, queries
 
+from .failures import DATABASE_AWAY
+
 if TYPE_CHECKING:
     from .submissions import Submissions
 
@@ -52,7 +54,7 @@ class Housekeeping:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(*DATABASE_AWAY):
             async with self._pool.acquire() as connection:
                 await leases.release(connection, _LEASE, self._owner)
 
@@ -60,7 +62,7 @@ class Housekeeping:
         while True:
             try:
                 await self.tick()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_AWAY as error:
                 _log.warning("housekeeping_waits_for_database", error=repr(error))
             except Exception:
                 _log.exception("housekeeping_failed")

@@ -24,6 +24,7 @@ from msgspec import Struct
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.database import connect
 
+from .failures import DATABASE_AWAY
 from .wakeups import NODES
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _PROBE_EVERY: Final = 10.0
 _PROBE_TIMEOUT: Final = 5.0
 _RECONNECT_DELAY_MIN: Final = 0.1
 _RECONNECT_DELAY_MAX: Final = 10.0
-_LOST: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class Message(Struct, frozen=True, rename={"sender": "from"}):
@@ -91,7 +91,7 @@ class Messenger:
     async def close(self) -> None:
         """Tell what is untold, and stop."""
         self.alone()
-        with contextlib.suppress(*_LOST):
+        with contextlib.suppress(*DATABASE_AWAY):
             await self._tell()
         for task in self._tasks:
             task.cancel()
@@ -122,7 +122,7 @@ class Messenger:
             self._told.clear()
             try:
                 await self._tell()
-            except _LOST as error:
+            except DATABASE_AWAY as error:
                 _log.info("wake_up_not_sent", error=repr(error))
             await asyncio.sleep(PAUSE)
 
@@ -145,7 +145,7 @@ class Messenger:
             try:
                 await self._attend()
                 delay = _RECONNECT_DELAY_MIN
-            except _LOST as error:
+            except DATABASE_AWAY as error:
                 _log.warning("messenger_waits_for_database", error=repr(error))
             except Exception:
                 _log.exception("messenger_failed")
@@ -172,7 +172,7 @@ class Messenger:
                     await connection.execute("SELECT 1", timeout=_PROBE_TIMEOUT)
         finally:
             self._connection = None
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*DATABASE_AWAY):
                 await connection.close(timeout=1)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:

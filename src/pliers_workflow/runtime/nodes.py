@@ -21,6 +21,7 @@ from msgspec import Struct
 from pliers_workflow import __version__
 from pliers_workflow.storage import queries
 
+from .failures import DATABASE_AWAY
 from .wakeups import NODES, Slumber
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("nodes")
-_LOST: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 Role: TypeAlias = Literal["api", "worker", "all"]
 
@@ -96,7 +96,7 @@ class NodeRegistrar:
         self._draining = True
         if self._task is None:
             return
-        with contextlib.suppress(*_LOST):
+        with contextlib.suppress(*DATABASE_AWAY):
             await self.beat()
 
     async def close(self) -> None:
@@ -106,7 +106,7 @@ class NodeRegistrar:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
-        with contextlib.suppress(*_LOST):
+        with contextlib.suppress(*DATABASE_AWAY):
             await self._pool.execute(_sql.leave, self._id, timeout=5)
             if self.others:
                 self._messenger.carry(NODES, 0.0)
@@ -133,7 +133,7 @@ class NodeRegistrar:
             await self._slumber.sleep(self._settings.heartbeat)
             try:
                 await self.beat()
-            except _LOST as error:
+            except DATABASE_AWAY as error:
                 _log.warning("heartbeat_waits_for_database", error=repr(error))
             except Exception:
                 _log.exception("heartbeat_failed")

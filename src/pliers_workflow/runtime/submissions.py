@@ -31,6 +31,7 @@ from . import idempotency
 from .answers import Accepted, Answer, EngineError, RequestKey
 from .bindings import Bindings
 from .errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, PreconditionFailedError
+from .failures import DATABASE_AWAY
 from .mapping import Failure, Order, Scope, holds, mapped
 from .paging import uuid_cursor
 from .principal import Principal
@@ -437,7 +438,7 @@ class Submissions(Bindings):
                 submission_id=submission.id,
                 submission=submission.data,
             )
-        except (EngineError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (EngineError, *DATABASE_AWAY) as error:
             # The job stays; `run_pending_starts` comes back to it.
             _log.warning("start_left_for_later", tenant=job.tenant_id, job=job.id, error=repr(error))
             return _PENDING
@@ -467,7 +468,7 @@ class Submissions(Bindings):
             while self._done:
                 done, self._done = self._done, []
                 await self._pool.execute(_sql.drop_jobs, [job[0] for job in done], [job[1] for job in done])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_AWAY as error:
             _log.warning("started_jobs_stay_for_now", error=repr(error))
         finally:
             self._dropping = None

@@ -29,6 +29,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import queries
 
 from .answers import Accepted, Answer, EngineError, NotFound, ShuttingDown
+from .failures import DATABASE_AWAY
 from .wakeups import Slumber
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class TimerDispatcher:
         held: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for (tenant_id, job_id), token in self._held.items():
             held[tenant_id].append((job_id, token))
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        with contextlib.suppress(*DATABASE_AWAY):
             for tenant_id, jobs in held.items():
                 await self._pool.execute(
                     _sql.give_back, tenant_id, [job for job, _ in jobs], [token for _, token in jobs], timeout=5
@@ -123,7 +124,7 @@ class TimerDispatcher:
                 while not self._closing and await self.fire_due():
                     pass
                 pause = min(pause, await self._next_due())
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_AWAY as error:
                 _log.warning("timers_wait_for_database", error=repr(error))
             except Exception:
                 _log.exception("timers_failed")
