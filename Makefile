@@ -78,6 +78,14 @@ check: $(READY) ## Formatting, lints, types, import contracts, the lock
 format: $(READY) ## Put the code into shape
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
+# Seeds of the torture test, and how long each is loaded and broken.
+SEEDS ?= 1 2
+SECONDS_EACH ?= 60
+
+.PHONY: torture
+torture: $(READY) ## Three nodes under load, killed, cut off and drained: make torture SEEDS="1 2" SECONDS_EACH=60
+	@$(BIN)/python -m torture --seeds "$(SEEDS)" --seconds "$(SECONDS_EACH)" $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## Benchmarks: a table, and last a line of JSON
 	@$(BIN)/python -m benchmarks $(ARGS)

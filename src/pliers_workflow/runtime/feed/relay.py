@@ -23,6 +23,7 @@ import structlog
 
 from pliers_workflow.storage import leases, queries
 
+from ..failures import DATABASE_AWAY
 from ..wakeups import Slumber
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("feed")
-LOST: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+LOST: Final = DATABASE_AWAY
 
 _LEASE: Final = "relay"
 _LEASE_SECONDS: Final = 10.0

@@ -1,0 +1,47 @@
+"""What the nodes said: lost connections are expected, exceptions that nobody foresaw are not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+#: What a node may say while its database comes and goes.
+_EXPECTED: Final = frozenset(
+    {
+        # the driver's, with the reason as an exception
+        "Failed to restore the pool connection floor; retrying",
+        "connection_lost",
+        "batch_again",
+        "drain_gave_up",
+        "heartbeat_waits_for_database",
+        "messenger_waits_for_database",
+        "timers_wait_for_database",
+        "housekeeping_waits_for_database",
+        "start_left_for_later",
+        "started_jobs_stay_for_now",
+        "database unavailable",
+        "health check failed",
+    }
+)
+#: Lines that are no record: what the command line says when it cannot start.
+_SENTENCES: Final = ("one-time admin token", "pliers: the database cannot be used", "pliers: the embedded PostgreSQL")
+
+
+def judge(log: Path) -> tuple[list[str], Counter[str]]:
+    """The lines that should not be there, and how often each event stands in the log."""
+    wrong: list[str] = []
+    said: Counter[str] = Counter()
+    for number, line in enumerate(log.read_text(errors="replace").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            event = str(record["event"])
+        except (ValueError, TypeError, KeyError):
+            if line.strip() and not line.startswith(_SENTENCES):
+                wrong.append(f"{log.name}:{number}: {line[:500]}")
+            continue
+        said[event] += 1
+        if record.get("level") != "info" and event not in _EXPECTED:
+            wrong.append(f"{log.name}:{number}: {line[:3000]}")
+    return wrong, said

@@ -1,0 +1,234 @@
+"""One seed: bring everything up, load it and break it, let it come to rest, judge it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from msgspec import Struct
+
+from pliers_workflow.client.api import Api
+from pliers_workflow.client.http import ConnectionLost, HttpClient
+from pliers_workflow.installation import admin_token
+from pliers_workflow.storage.database import connect, open_pool
+from pliers_workflow.storage.migrations import migrate
+
+from . import histories, judge, laws, logs
+from .caller import Call, Calls
+from .chaos import Chaos
+from .cluster import Cluster
+from .load import Load, prepare
+from .people import Cast, make_people
+from .workflows import KINDS
+
+#: Seconds within which everything must have come to rest: longer than the slowest safety net, the dispatcher's sweep.
+_REST_WITHIN: Final = 120.0
+
+
+class Verdict(Struct):
+    """What became of one seed."""
+
+    seed: str
+    #: what is wrong; nothing: green
+    faults: list[str] = []
+    counts: dict[str, Any] = {}
+    #: histories of the instances concerned, for the folder of a failed seed
+    evidence: list[str] = []
+
+
+async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept: Path) -> Verdict:
+    """Run one seed; what the nodes said is kept in a folder when it fails."""
+    verdict = Verdict(seed)
+    # The parent folder stays 0700 as `mkdtemp` makes it, except that the account that runs PostgreSQL must pass.
+    folder = Path(tempfile.mkdtemp(prefix="pliers-torture-"))
+    folder.chmod(0o711)
+    cluster = Cluster(folder)
+    try:
+        try:
+            dsn = await cluster.start()
+            await _torture(verdict, cluster, dsn, seconds, at_once, calm)
+        finally:
+            await cluster.stop()
+        for node in cluster.nodes:
+            verdict.faults += node.faults
+        _read_logs(verdict, cluster)
+    except Exception as error:  # the harness itself failed: that is no green seed either
+        verdict.faults.append(f"the run could not be finished: {error!r}")
+        raise
+    finally:
+        if verdict.faults:
+            _keep(verdict, cluster, kept / f"seed-{seed}")
+        shutil.rmtree(folder, ignore_errors=True)
+    return verdict
+
+
+async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float, at_once: int, calm: float) -> None:
+    await migrate(dsn)
+    token = await admin_token(dsn, name="torture")
+    await cluster.start_nodes(dsn)
+    async with HttpClient(cluster.nodes[0].url) as http:
+        admin = Api(http, token)
+        cast = await make_people(admin)
+        await prepare(admin)
+    calls = Calls([node.url for node in cluster.nodes])
+    load = Load(verdict.seed, calls, cast, at_once=at_once)
+    chaos = Chaos(verdict.seed, cluster, dsn, calm=calm)
+    began = time.monotonic()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(seconds))
+            try:
+                await chaos.run(seconds)
+            finally:
+                await chaos.end()
+                brought_up = time.monotonic()
+        await _rest(verdict, dsn, cluster)
+    finally:
+        calls.close()
+    verdict.evidence += ["chaos:", *chaos.diary, ""]
+    verdict.counts |= {
+        "seconds": round(time.monotonic() - began, 1),
+        "rest_seconds": round(time.monotonic() - brought_up, 1),
+        "workflows": len(load.workflows),
+        "calls": len(calls.made),
+        "accepted": sum(call.ok for call in calls.made),
+        "refused": sum(400 <= call.status < 500 for call in calls.made),
+        "repeated": dict(calls.repeated),
+        "chaos": dict(chaos.done),
+    }
+    verdict.faults += calls.faults
+    for workflow in load.workflows:
+        verdict.faults += [f"workflow {workflow.number}: {fault}" for fault in workflow.faults]
+    await _judge(verdict, dsn, calls.made, cast)
+
+
+async def _rest(verdict: Verdict, dsn: str, cluster: Cluster) -> None:
+    """Wait until every instance has ended, and every node says that it is well."""
+    connection = await asyncpg.connect(dsn)
+    give_up_at = time.monotonic() + _REST_WITHIN
+    try:
+        while True:
+            left = await connection.fetchrow(
+                "SELECT (SELECT count(*) FROM workflow_instances WHERE tenant_id = $1 AND status NOT IN "
+                "('completed', 'cancelled', 'failed')) AS instances, "
+                "(SELECT count(*) FROM workflow_jobs WHERE tenant_id = $1) AS jobs",
+                histories.TENANT,
+            )
+            assert left is not None
+            if left["instances"] == left["jobs"] == 0:
+                break
+            if time.monotonic() > give_up_at:
+                verdict.faults.append(
+                    f"after {_REST_WITHIN:g} s {left['instances']} instances and {left['jobs']} jobs are left"
+                )
+                break
+            await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
+    for node in cluster.nodes:
+        try:
+            async with HttpClient(node.url) as http:
+                answer = await http.request("GET", "/api/v1/workflows/health")
+            if answer.status != 200:
+                verdict.faults.append(f"{node.name} says of its health {answer.status}: {answer.body[:300]!r}")
+        except ConnectionLost as error:
+            verdict.faults.append(f"{node.name} does not answer: {error}")
+
+
+async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> None:
+    connection = await connect(dsn, purpose="read", statement_timeout=120)
+    try:
+        found = await histories.read(connection)
+    finally:
+        await connection.close()
+    pool = await open_pool(dsn, min_size=1, max_size=1)
+    try:
+        verdict.faults += await laws.of_audit(pool)
+    finally:
+        pool.terminate()
+    verdict.faults += laws.of_all(found)
+
+    by_workflow: dict[int, list[Call]] = defaultdict(list)
+    for call in made:
+        by_workflow[call.workflow].append(call)
+    starts = {call.key: call for call in made if call.deed.kind in ("start", "submit")}
+    started: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    lateness: list[float] = []
+    for instance_id in sorted({*found.lines, *found.instances}):
+        faults = list(laws.of_instance(found, instance_id))
+        lines = found.lines.get(instance_id, [])
+        calls: list[Call] = []
+        if lines and instance_id in found.instances:
+            rows = histories.told(lines, cast)
+            instance = found.instances[instance_id]
+            kind = instance.definition_name.removeprefix("torture_")
+            start = starts.get(rows[0].mark)
+            if start is None:
+                faults.append(f"no call started it; it bears the mark {rows[0].mark!r}")
+            else:
+                started[start.key] += 1
+                calls = by_workflow[start.workflow]
+            late, told = judge.judge(KINDS[kind], instance_id, rows, calls, found, cast)
+            lateness += late
+            faults += told
+            ends[f"{kind} {instance.current_state} {instance.status.value}"] += 1
+        if faults:
+            verdict.faults += [f"instance {instance_id}: {fault}" for fault in faults]
+            verdict.evidence += _tell(instance_id, faults, lines, calls)
+    for key, call in starts.items():
+        if call.ok and started[key] != 1:
+            verdict.faults.append(
+                f"{key} was accepted and has started {started[key]} instances: {call.answer!r}"[:1000]
+            )
+    lateness.sort()
+    verdict.counts |= {
+        "instances": len(found.instances),
+        "rows": sum(map(len, found.lines.values())),
+        "timers_fired": len(lateness),
+        "timer_lateness_p50": round(lateness[len(lateness) // 2], 3) if lateness else None,
+        "timer_lateness_max": round(lateness[-1], 3) if lateness else None,
+        "ends": dict(sorted(ends.items())),
+    }
+
+
+def _tell(instance_id: str, faults: list[str], lines: list[histories.Line], calls: list[Call]) -> list[str]:
+    """All that is known of an instance that is not as it should be."""
+    return [
+        f"instance {instance_id}",
+        *(f"  FAULT {fault}" for fault in faults),
+        *(f"  row {line.seq} at {line.decoded.at:%H:%M:%S.%f} {line.from_state} -> {line.to_state}: {line.record}"
+          for line in lines),
+        *(f"  call {call.key} {call.deed.kind} {call.deed.name} sent {call.sent_at:%H:%M:%S.%f} x{call.sends}, revision "
+          f"{call.known_revision} known; answered {call.answered_at and f'{call.answered_at:%H:%M:%S.%f}'} "
+          f"{call.status} {str(call.answer)[:400]}"
+          for call in calls),
+        "",
+    ]  # fmt: skip
+
+
+def _read_logs(verdict: Verdict, cluster: Cluster) -> None:
+    said: Counter[str] = Counter()
+    for node in cluster.nodes:
+        wrong, events = logs.judge(node.log)
+        said += events
+        verdict.faults += wrong
+    verdict.counts["logged"] = dict(said)
+
+
+def _keep(verdict: Verdict, cluster: Cluster, kept: Path) -> None:
+    """Put everything that helps to understand a failed seed into one folder."""
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for log in [*(node.log for node in cluster.nodes), cluster.folder / "database" / "server.log"]:
+        with contextlib.suppress(OSError):
+            shutil.copy(log, kept / (log.name if log.parent == cluster.folder else "postgresql.log"))
+    (kept / "faults.txt").write_text("\n".join(verdict.faults) + "\n")
+    (kept / "evidence.txt").write_text("\n".join(verdict.evidence) + "\n")
