@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from pliers_workflow import __version__, examples
@@ -324,6 +326,33 @@ def test_a_database_that_cannot_serve_is_explained(empty_database: str) -> None:
     assert "read-only" in one_sentence(pliers("migrate", "--database-url", read_only), 3)
     ran = pliers("migrate", "--database-url", "postgresql://somebody@no.such.host.invalid/nothing")
     assert "host" in one_sentence(ran, 3)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-migrate",)], ids=["migrating", "not_migrating"])
+def test_a_server_does_not_begin_on_another_release_s_schema(database: str, options: tuple[str, ...]) -> None:
+    """On a newer schema, and with --no-migrate on an older one too, it says which and what to do, and stops."""
+
+    def change(statement: str) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(database)
+            await connection.execute(statement)
+            await connection.close()
+
+        asyncio.run(run())
+
+    serve = ("serve", *options, "--port", "0", "--database-url", database)
+    change("INSERT INTO schema_migrations VALUES ('9999_of_tomorrow', sha256('x'))")
+    sentence = one_sentence(pliers(*serve), 3)
+    assert "9999_of_tomorrow is not ours" in sentence
+    assert "run that release or a newer one" in sentence
+    if options:
+        last = "(SELECT max(name) FROM schema_migrations)"
+        change(
+            f"DELETE FROM schema_migrations WHERE name = '9999_of_tomorrow'; DELETE FROM schema_migrations WHERE name = {last}"
+        )
+        sentence = one_sentence(pliers(*serve), 3)
+        assert "misses 1 of this release's migrations" in sentence
+        assert "pliers migrate" in sentence
 
 
 def test_serve_answers_and_stops(database: str) -> None:

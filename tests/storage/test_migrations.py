@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from pliers_workflow.storage.migrations import MigrationError, migrate, migrations
+from pliers_workflow.storage.migrations import MigrationError, check_schema, migrate, migrations
 
 ROLLED_BACK = "SELECT sum(xact_rollback) > 0 FROM pg_stat_database WHERE datname = current_database()"
 
@@ -72,6 +72,22 @@ async def test_a_newer_database_is_refused(empty_database: str, tmp_path: Path) 
     )
     with pytest.raises(MigrationError, match=r"another release \(0002_b is not ours\)"):
         await migrate(empty_database, folder=write(tmp_path / "old", _0001_a="CREATE TABLE a ();"))
+
+
+async def test_a_schema_is_checked_without_touching_it(empty_database: str, tmp_path: Path) -> None:
+    """An older schema and a newer one are refused with what to do, ours is not, and nothing is written."""
+    older = write(tmp_path / "older", _0001_a="CREATE TABLE a ();")
+    ours = write(tmp_path / "ours", _0001_a="CREATE TABLE a ();", _0002_b="CREATE TABLE b ();")
+    with pytest.raises(MigrationError, match=r"misses 2 .*\(0001_a, 0002_b\): run `pliers migrate`"):
+        await check_schema(empty_database, folder=ours)
+    assert await fetchval(empty_database, "SELECT to_regclass('schema_migrations')") is None
+    await migrate(empty_database, folder=older)
+    with pytest.raises(MigrationError, match=r"misses 1 .*\(0002_b\)"):
+        await check_schema(empty_database, folder=ours)
+    await migrate(empty_database, folder=ours)
+    await check_schema(empty_database, folder=ours)
+    with pytest.raises(MigrationError, match=r"another release \(0002_b is not ours\)"):
+        await check_schema(empty_database, folder=older)
 
 
 async def test_a_late_number_is_refused(empty_database: str, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ async def _serve(
     from pliers_workflow.runtime.collector import settle_collector
     from pliers_workflow.runtime.engine import open_engine
     from pliers_workflow.settings import Settings
+    from pliers_workflow.storage.migrations import check_schema
     from pliers_workflow.storage.migrations import migrate as apply_migrations
 
     from .http_server import HttpServer
@@ -65,6 +66,9 @@ async def _serve(
         if migrate:
             for name in await apply_migrations(dsn):
                 _say(f"applied migration {name}", quiet)
+        else:
+            # Statements of another schema fail one by one, in the middle of somebody's request: rather not begin.
+            await check_schema(dsn)
         engine = await open_engine(settings)
         first_token = await engine.tokens.bootstrap("default")
         if first_token is not None:

@@ -31,7 +31,7 @@ from .sql import split_statements, without_comments
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Migration", "MigrationError", "migrate", "migrations"]
+__all__ = ["Migration", "MigrationError", "check_schema", "migrate", "migrations"]
 
 #: the oldest server whose SQL we write
 SERVER_VERSION_MIN: Final = 150000
@@ -119,6 +119,17 @@ async def migrate(
                 await connection.execute(_sql.unlock, LOCK)
     finally:
         await connection.close(timeout=10)
+
+
+async def check_schema(dsn: str, *, folder: Traversable | None = None) -> None:
+    """Raise MigrationError unless the database has this release's schema, no older and no newer one; changes nothing."""
+    missing = await migrate(dsn, dry_run=True, folder=folder)
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise MigrationError(
+            f"this database misses {len(missing)} of this release's migrations ({named}): "
+            "run `pliers migrate` as the owner of its tables first"
+        )
 
 
 async def _migrate(connection: asyncpg.Connection[Any], known: Sequence[Migration]) -> list[str]:
