@@ -61,6 +61,7 @@ async def admin_token(dsn: str, tenant: str = "default", *, name: str = "command
         if secret is None:
             principal = await _command_line(pool, audit, tenant)
             _, secret = await tokens.create(principal, principal.user_id, ["admin"], name)
+        assert secret is not None, "only a repeated request is given none"
         return secret
 
 
@@ -79,6 +80,7 @@ async def create_token(
             await directory.create_user(principal, UserInput(username=user))
         expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
         _, secret = await Tokens(pool, audit).create(principal, user, permissions, name, expires_at)
+        assert secret is not None, "only a repeated request is given none"
         return secret
 
 
@@ -89,9 +91,8 @@ async def create_tenant(dsn: str, *, tenant: str, name: str, virtual: bool = Fal
 
     async with _services(dsn) as (pool, audit):
         now = datetime.now(UTC) if virtual else None
-        await Tenants(pool, audit).create(None, tenant, name, virtual_now=now)
-        secret = await Tokens(pool, audit).bootstrap(tenant)
-        assert secret is not None, "a new tenant has no token yet"
+        _, secret = await Tenants(pool, audit, Tokens(pool, audit)).create(None, tenant, name, virtual_now=now)
+        assert secret is not None, "only a repeated request is given none"
         return secret
 
 

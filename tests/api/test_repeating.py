@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.world import EXPENSE, World
+from tests.api.world import EXPENSE, Caller, World
 
 
 async def test_a_double_click_decides_once(company: World) -> None:
@@ -89,6 +89,25 @@ async def test_services_keep_keys_too(world: World) -> None:
     assert again.json()["id"] == first.json()["id"]
     assert again.headers["idempotency-replayed"] == "true"
     assert len((await world.admin("GET", "/submissions")).json()["items"]) == 1
+
+
+async def test_a_secret_is_in_the_first_answer_only(world: World) -> None:
+    """A repeated request for a token or a tenant describes what was made, and says that the secret is withheld."""
+    key = {"Idempotency-Key": "k"}
+    for path, body, secret in (
+        ("/tokens", {"user": "admin", "name": "second"}, "secret"),
+        ("/tenants", {"id": "acme", "name": "Acme"}, "adminToken"),
+    ):
+        first = await world.admin("POST", path, body, headers=key, status=201)
+        again = await world.admin("POST", path, body, headers=key, status=201)
+        assert first.json()[secret].startswith("pliers_")
+        assert first.json()["secretWithheld"] is False
+        assert again.json() == {**first.json(), secret: None, "secretWithheld": True}
+        assert again.headers["idempotency-replayed"] == "true"
+        assert again.headers["location"] == first.headers["location"]
+        refused = await world.admin("POST", path, {**body, "name": "other"}, headers=key, status=422)
+        assert refused.json()["code"] == "idempotency_key_reused"
+    await Caller(world.http, first.json()["adminToken"])("GET", "/me", status=200)
 
 
 async def test_a_caller_that_goes_away_does_not_take_its_command_along(

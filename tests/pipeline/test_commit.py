@@ -416,7 +416,6 @@ async def test_a_virtual_clock_fires_the_timers_it_passes(make_world: MakeWorld)
     real = await world.start(definition)
     began_at = datetime(2020, 1, 1, tzinfo=UTC)
     await world.engine.tenants.create(None, "lab", "Laboratory", virtual_now=began_at)
-    await world.engine.tokens.bootstrap("lab")
     row = await world.engine.directory.user_by_name("lab", "admin")
     assert row is not None
     admin = Principal("lab", row.id, "admin", frozenset({"admin"}))

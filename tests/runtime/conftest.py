@@ -130,13 +130,14 @@ async def services(pool: Pool[Any]) -> Services:
     audit = Audit(pool)
     catalog = Catalog(pool, audit)
     starts = Starts(pool)
+    tokens = Tokens(pool, audit)
     made = Services(
         pool=pool,
         audit=audit,
         catalog=catalog,
         directory=Directory(pool, audit),
-        tokens=Tokens(pool, audit),
-        tenants=Tenants(pool, audit),
+        tokens=tokens,
+        tenants=Tenants(pool, audit, tokens),
         submissions=Submissions(pool, catalog, audit, starts),
         starts=starts,
         admin=Principal("default", "", ""),

@@ -200,8 +200,12 @@ async def test_starts_that_fail_are_kept_and_can_be_retried(services: Services) 
     await services.catalog.publish(services.admin, "leave")
     by_condition = {}
     for failure in page.items:
-        retried = await services.submissions.retry_start(services.admin, failure.id)
+        retried = await services.submissions.retry_start(services.admin, failure.id, request=key(failure.id))
+        again = await services.submissions.retry_start(services.admin, failure.id, request=key(failure.id))
+        assert again.replayed
+        assert (again.instances, again.failed) == (retried.instances, retried.failed)
         by_condition[failure.binding_id] = retried
+    assert (await services.log()).count("start.retried") == 2
     outcomes = sorted(
         (len(retried.instances), *(failure.code for failure in retried.failed)) for retried in by_condition.values()
     )
@@ -214,6 +218,23 @@ async def test_starts_that_fail_are_kept_and_can_be_retried(services: Services) 
         await services.submissions.retry_start(services.admin, left.id)
     with pytest.raises(NotFoundError):
         await services.submissions.retry_start(services.admin, "\0")
+
+
+async def test_a_retry_that_was_interrupted_is_finished_by_its_repetition(services: Services) -> None:
+    """The engine did not answer, so the start is pending; the same request again makes it, and only it."""
+    await services.catalog.create(services.admin, document())
+    await bind(services)
+    (failure,) = (await services.submissions.create(services.admin, "f", {})).failed
+    await services.catalog.publish(services.admin, "leave")
+    services.starts.instead.append(Overloaded(1))
+    first = await services.submissions.retry_start(services.admin, failure.id, request=key("k"))
+    assert (first.instances, len(first.pending), first.failed) == ((), 1, ())
+    second = await services.submissions.retry_start(services.admin, failure.id, request=key("k"))
+    assert (second.instances, second.pending, second.replayed) == (first.pending, (), True)
+    with pytest.raises(KeyReusedError):
+        await services.submissions.retry_start(services.admin, failure.id, request=key("k", {"other": "body"}))
+    with pytest.raises(NotFoundError):
+        await services.submissions.retry_start(services.admin, failure.id, request=key("another"))
 
 
 async def test_a_start_that_the_engine_refuses_is_a_failed_start(services: Services) -> None:

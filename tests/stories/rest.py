@@ -39,10 +39,9 @@ class Rest:
         self.instance: str | None = None
 
     async def people(self, people: list[Person]) -> None:
-        await self.engine.tenants.create(
+        _, secret = await self.engine.tenants.create(
             None, "story", "Story", virtual_now=datetime.fromisoformat("2026-03-01T00:00Z")
         )
-        secret = await self.engine.tokens.bootstrap("story")
         assert secret is not None
         self.tokens["admin"] = secret
         for kind, keys in (("roles", ROLES), ("groups", GROUPS)):

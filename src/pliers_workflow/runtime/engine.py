@@ -91,7 +91,7 @@ class Engine:
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
         self._database = DatabaseCheck(readers)
-        self.tenants = Tenants(pool, self.audit, clock_moved=lambda: self.wakeups.wake(TIMER))
+        self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=lambda: self.wakeups.wake(TIMER))
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
         #: what a worker runs, in the order in which it is started

@@ -274,26 +274,51 @@ class Submissions(Bindings):
         rows = await self._pool.fetch(_sql.page_failed, principal.tenant_id, after, limit + 1)
         return make_page(rows, limit, _failed, lambda row: (row["id"],))
 
-    async def retry_start(self, principal: Principal, job_id: str) -> SubmissionAnswer:
+    async def retry_start(
+        self, principal: Principal, job_id: str, *, request: RequestKey | None = None
+    ) -> SubmissionAnswer:
         """
         Try a failed start again, with the submission as it is now, still in its submitter's name.
 
-        Raises NotFoundError where no such start has failed, or somebody else is retrying it.
+        A repeated request tries nothing again, and is told what became of the start. Raises NotFoundError where no such
+        start has failed, or somebody else is retrying it.
         """
         tenant, subject = principal.tenant_id, f"start:{job_id}"
         await self._audit.require(principal, "start.retry", subject, "operator")
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_sql.wake_job, tenant, job_id, LEASE) if is_uuid(job_id) else None
-            if row is None:
-                raise NotFoundError("unknown_start", f"There is no failed start {job_id[:300]}.")
-            await self._audit.record(connection, tenant, "start.retried", f"start:{row['id']}", {}, principal.user_id)
-        job = _job(row)
+            made = await idempotency.claim(connection, tenant, request)
+            if made is None:
+                row = await connection.fetchrow(_sql.wake_job, tenant, job_id, LEASE) if is_uuid(job_id) else None
+                if row is None:
+                    raise NotFoundError("unknown_start", f"There is no failed start {job_id[:300]}.")
+                job = _job(row)
+                # The job will be gone when it is done, so the key keeps what it was about.
+                await idempotency.settle(connection, tenant, request, f"{job.payload.submission} {job.instance_id}")
+                await self._audit.record(connection, tenant, "start.retried", f"start:{job.id}", {}, principal.user_id)
+        if made is not None:
+            return await self._replay_retry(tenant, job_id, *made.split())
         # Which version to start is asked again: the one that was refused may have been replaced since.
         job = altered(job, payload=altered(job.payload, definition=None))
         record = await self._pool.fetchrow(_sql.get, tenant, job.payload.submission)
         assert record is not None, "submissions are never deleted"
         submission = _submission(record)
         return await self._answer(submission, [await self._ready(job, submission)])
+
+    async def _replay_retry(self, tenant: str, job_id: str, submission_id: str, instance_id: str) -> SubmissionAnswer:
+        """What became of a start that was retried; where a crash has interrupted that, it is made now."""
+        record = await self._pool.fetchrow(_sql.get, tenant, submission_id)
+        assert record is not None, "submissions are never deleted"
+        submission = _submission(record)
+        row = await self._pool.fetchrow(_sql.get_job, tenant, job_id)
+        if row is not None and row["status"] == "ready":
+            answer = await self._answer(submission, [await self._ready(_job(row), submission)])
+            return altered(answer, replayed=True)
+        return SubmissionAnswer(
+            submission=submission,
+            instances=(instance_id,) if instance_id in submission.instances else (),
+            failed=() if row is None else (_failed(row),),
+            replayed=True,
+        )
 
     async def run_pending_starts(self, limit: int = 100) -> int:
         """

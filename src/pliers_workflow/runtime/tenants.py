@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
+from . import idempotency
 from .errors import ConflictError, InvalidError, NotFoundError
 from .paging import cursor_key
 from .rows import TenantRow
@@ -24,8 +25,10 @@ from .storable import check_text
 if TYPE_CHECKING:
     import asyncpg
 
+    from .answers import RequestKey
     from .audit import Audit
     from .principal import Principal
+    from .tokens import Tokens
 
 _sql: Final = queries.load("tenants")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -38,20 +41,29 @@ class Tenants:
     """Makes and lists tenants, and moves virtual clocks."""
 
     def __init__(
-        self, pool: asyncpg.Pool[Any], audit: Audit, *, clock_moved: Callable[[], None] = lambda: None
+        self, pool: asyncpg.Pool[Any], audit: Audit, tokens: Tokens, *, clock_moved: Callable[[], None] = lambda: None
     ) -> None:
         self._pool = pool
         self._audit = audit
+        self._tokens = tokens
         #: called when a virtual clock was moved, so that timers it passed fire at once
         self._clock_moved = clock_moved
 
     async def create(
-        self, principal: Principal | None, tenant_id: str, name: str, *, virtual_now: datetime | None = None
-    ) -> TenantRow:
+        self,
+        principal: Principal | None,
+        tenant_id: str,
+        name: str,
+        *,
+        virtual_now: datetime | None = None,
+        request: RequestKey | None = None,
+    ) -> tuple[TenantRow, str | None]:
         """
-        Make a tenant. `principal` is an administrator of the tenant `default`, or None for the command line.
+        Make a tenant, and its administrator's first token with it; the row, and the secret, which is never shown again.
 
-        With `virtual_now` its clock stands there until it is moved. Raises ConflictError where the id is taken.
+        `principal` is an administrator of the tenant `default`, or None for the command line. With `virtual_now` the
+        tenant's clock stands there until it is moved. A repeated request is given the tenant of the first one, without
+        the secret (None). Raises ConflictError where the id is taken.
         """
         await self._require_installation(principal, "tenant.create", f"tenant:{tenant_id}")
         if not _ID.fullmatch(tenant_id):
@@ -63,17 +75,25 @@ class Tenants:
         if virtual_now is not None:
             _check_instant(virtual_now)
         async with self._pool.acquire() as connection, connection.transaction():
+            if principal is not None:
+                made = await idempotency.claim(connection, principal.tenant_id, request)
+                if made is not None:
+                    row = await connection.fetchrow(_sql.get, made)
+                    assert row is not None, "tenants are never deleted"
+                    return _row(row), None
             row = await connection.fetchrow(_sql.create, tenant_id, name, virtual_now)
             if row is None:
                 raise ConflictError("tenant_exists", f"There is a tenant {tenant_id} already; choose another id.")
             by = principal.user_id if principal and principal.tenant_id == tenant_id else None
             await self._audit.record(connection, tenant_id, "tenant.created", f"tenant:{tenant_id}", {"name": name}, by)
+            secret = await self._tokens.first(connection, tenant_id)
             if principal is not None:
                 details = {"tenant": tenant_id}
                 await self._audit.record(
                     connection, principal.tenant_id, "tenant.created", f"tenant:{tenant_id}", details, principal.user_id
                 )
-        return _row(row)
+                await idempotency.settle(connection, principal.tenant_id, request, tenant_id)
+        return _row(row), secret
 
     async def get(self, tenant_id: str) -> TenantRow | None:
         """Give a tenant, or None."""
@@ -91,12 +111,22 @@ class Tenants:
         rows = await self._pool.fetch(_sql.page, after, limit + 1, only)
         return make_page(rows, limit, _row, lambda row: (row["tenant_id"],))
 
-    async def set_clock(self, principal: Principal, virtual_now: datetime) -> TenantRow:
-        """Move the clock of the principal's own tenant, forwards only. Raises ConflictError where it has no virtual one."""
+    async def set_clock(
+        self, principal: Principal, virtual_now: datetime, *, request: RequestKey | None = None
+    ) -> TenantRow:
+        """
+        Move the clock of the principal's own tenant, forwards only. Raises ConflictError where it has no virtual one.
+
+        A repeated request moves nothing, wherever the clock has gone since, and is given the first one's answer.
+        """
         subject = f"tenant:{principal.tenant_id}"
         await self._audit.require(principal, "tenant.clock", subject, "operator")
         _check_instant(virtual_now)
         async with self._pool.acquire() as connection, connection.transaction():
+            if await idempotency.claim(connection, principal.tenant_id, request) is not None:
+                row = await connection.fetchrow(_sql.get, principal.tenant_id)
+                assert row is not None, "tenants are never deleted"
+                return replace(_row(row), virtual_now=virtual_now)
             row = await connection.fetchrow(_sql.move_clock, principal.tenant_id, virtual_now)
             if row is None:
                 now = await connection.fetchrow(_sql.get, principal.tenant_id)
@@ -116,6 +146,7 @@ class Tenants:
             await self._audit.record(
                 connection, principal.tenant_id, "tenant.clock_moved", subject, details, principal.user_id
             )
+            await idempotency.settle(connection, principal.tenant_id, request, subject)
         self._clock_moved()
         return _row(row)
 

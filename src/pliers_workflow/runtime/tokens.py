@@ -23,7 +23,7 @@ from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from . import idempotency
-from .errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from .errors import ForbiddenError, InvalidError, NotFoundError
 from .paging import uuid_cursor
 from .principal import PERMISSIONS, Principal
 from .rows import TokenRow
@@ -79,10 +79,11 @@ class Tokens:
         expires_at: datetime | None = None,
         *,
         request: RequestKey | None = None,
-    ) -> tuple[TokenRow, str]:
+    ) -> tuple[TokenRow, str | None]:
         """
         Make a token for a user (id or username); the row, and the secret, which is never shown again.
 
+        A repeated request is given the token of the first one, without its secret (None): only its hash is kept.
         Everybody may make tokens for themselves, administrators for everybody; never with a permission of more than the
         maker's own. Raises ForbiddenError, InvalidError, NotFoundError for an unknown or inactive user.
         """
@@ -111,11 +112,10 @@ class Tokens:
             )
         secret = new_secret()
         async with self._pool.acquire() as connection, connection.transaction():
-            if await idempotency.claim(connection, tenant, request) is not None:
-                raise ConflictError(
-                    "secret_shown_once",
-                    "This request has made its token already, and a secret is shown once; revoke it and make another.",
-                )
+            if (made := await idempotency.claim(connection, tenant, request)) is not None:
+                row = await connection.fetchrow(_sql.get, tenant, made)
+                assert row is not None, "tokens are never deleted"
+                return _row(row), None
             user_id = await self._user_id(connection, tenant, user)
             token_id = await self._insert(connection, tenant, secret, user_id, name, wanted, expires_at)
             await idempotency.settle(connection, tenant, request, token_id)
@@ -199,16 +199,20 @@ class Tokens:
             await connection.execute(_sql.lock_bootstrap, tenant_id)
             if await connection.fetchval(_sql.any_live, tenant_id):
                 return None
-            if await connection.fetchval(_directory_sql.bump, tenant_id) is None:
-                raise NotFoundError("unknown_tenant", f"There is no tenant {tenant_id}.")
-            await connection.execute(
-                _directory_sql.upsert_users, tenant_id, [ADMINISTRATOR], ["Administrator"], [None], ["{}"], [True]
-            )
-            user_id = await self._user_id(connection, tenant_id, ADMINISTRATOR)
-            secret = new_secret()
-            token_id = await self._insert(connection, tenant_id, secret, user_id, "first start", ["admin"], None)
-            details = {"user": user_id, "name": "first start", "permissions": ["admin"], "expires_at": None}
-            await self._audit.record(connection, tenant_id, "token.created", f"token:{token_id}", details, None)
+            return await self.first(connection, tenant_id)
+
+    async def first(self, connection: Connection, tenant_id: str) -> str:
+        """Make a tenant's user `admin` and a token for them in the caller's transaction; its secret."""
+        if await connection.fetchval(_directory_sql.bump, tenant_id) is None:
+            raise NotFoundError("unknown_tenant", f"There is no tenant {tenant_id}.")
+        await connection.execute(
+            _directory_sql.upsert_users, tenant_id, [ADMINISTRATOR], ["Administrator"], [None], ["{}"], [True]
+        )
+        user_id = await self._user_id(connection, tenant_id, ADMINISTRATOR)
+        secret = new_secret()
+        token_id = await self._insert(connection, tenant_id, secret, user_id, "first start", ["admin"], None)
+        details = {"user": user_id, "name": "first start", "permissions": ["admin"], "expires_at": None}
+        await self._audit.record(connection, tenant_id, "token.created", f"token:{token_id}", details, None)
         return secret
 
     # -- inside --------------------------------------------------------------------------------------------------------

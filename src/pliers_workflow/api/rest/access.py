@@ -63,14 +63,16 @@ async def create_token(call: Call, body: TokenInput) -> Reply:
     """
     Make a token for yourself, or as an administrator for anybody. Its secret is in this answer and nowhere else.
 
-    It cannot carry a permission that you do not have. A request repeated with the same Idempotency-Key is refused (409),
-    because the secret is not kept.
+    It cannot carry a permission that you do not have. Repeated with the same Idempotency-Key, the request is answered with
+    the same token, but without its secret, which is not kept: `secret` is null and `secretWithheld` true.
     """
     row, secret = await call.engine.tokens.create(
         call.principal, body.user, body.permissions, body.name, body.expires_at, request=call.request
     )
     view = views.token_view(row)
-    made = TokenMadeView(**{name: getattr(view, name) for name in view.__struct_fields__}, secret=secret)
+    made = TokenMadeView(
+        **{name: getattr(view, name) for name in view.__struct_fields__}, secret=secret, secret_withheld=secret is None
+    )
     return Reply(made, location=f"{call.base}/tokens/{row.id}")
 
 
@@ -95,12 +97,17 @@ async def create_tenant(call: Call, body: TenantInput) -> Reply:
     """
     Make a tenant, a world of its own, with an administrator's first token in the answer.
 
-    For administrators of the tenant `default` only. Repeating it is refused with 409, as the id is taken.
+    For administrators of the tenant `default` only. Repeated with the same Idempotency-Key, the request is answered with
+    the same tenant, but without the token, which is not kept: `adminToken` is null and `secretWithheld` true.
     """
-    row = await call.engine.tenants.create(call.principal, body.id, body.name, virtual_now=body.virtual_now)
-    secret = await call.engine.tokens.bootstrap(row.id)
+    row, secret = await call.engine.tenants.create(
+        call.principal, body.id, body.name, virtual_now=body.virtual_now, request=call.request
+    )
+    view = views.tenant_view(row)
     made = TenantMadeView(
-        id=row.id, name=row.name, virtual_now=row.virtual_now, created_at=row.created_at, admin_token=secret
+        **{name: getattr(view, name) for name in view.__struct_fields__},
+        admin_token=secret,
+        secret_withheld=secret is None,
     )
     return Reply(made, location=f"{call.base}/tenants/{row.id}")
 
@@ -125,7 +132,7 @@ async def move_clock(call: Call, id: TenantId, body: ClockInput) -> Reply:
     """Set the time of your tenant, which must have been made with a virtual clock. Timers that are due then fire."""
     if id != call.principal.tenant_id:
         raise ApiError("not_found", "A clock is moved with a token of its own tenant; this is not yours.")
-    row = await call.engine.tenants.set_clock(call.principal, body.virtual_now)
+    row = await call.engine.tenants.set_clock(call.principal, body.virtual_now, request=call.request)
     return Reply(views.tenant_view(row))
 
 

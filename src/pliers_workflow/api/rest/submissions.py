@@ -155,8 +155,8 @@ async def list_failed_starts(call: Call, query: PageQuery) -> Reply:
 )
 async def retry_start(call: Call, id: JobId) -> Reply:
     """Try again, after the workflow or the submission has been set right; the binding counts as it was when it failed."""
-    answer = await call.engine.submissions.retry_start(call.principal, id.lower())
-    return Reply(views.submission_answer(answer), revision=answer.submission.revision)
+    answer = await call.engine.submissions.retry_start(call.principal, id.lower(), request=call.request)
+    return Reply(views.submission_answer(answer), revision=answer.submission.revision, replayed=answer.replayed)
 
 
 def _binding(body: BindingBody) -> BindingInput:

@@ -91,6 +91,11 @@ SET status = 'ready', last_error = NULL, due_at = now(), attempt = attempt + 1, 
 WHERE tenant_id = $1 AND id = $2::text::uuid AND kind = 'start' AND status = 'dead'
 RETURNING tenant_id, id::text AS id, workflow_instance_id::text AS instance_id, payload::text AS payload;
 
+-- name: get_job
+-- Served by workflow_jobs_pkey.
+SELECT tenant_id, id::text AS id, workflow_instance_id::text AS instance_id, status, payload::text AS payload, last_error
+FROM workflow_jobs WHERE tenant_id = $1 AND id = $2::text::uuid AND kind = 'start';
+
 -- name: jobs_of
 -- The starts a submission still owes. Ids of jobs begin with the birth of their submission, so this is a small range of
 -- workflow_jobs_pkey.

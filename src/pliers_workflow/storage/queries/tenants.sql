@@ -5,6 +5,7 @@ INSERT INTO tenants (id, name, virtual_now) VALUES ($1, $2, $3) ON CONFLICT (id)
 RETURNING id AS tenant_id, name, virtual_now, directory_revision, created_at;
 
 -- name: get
+-- Served by tenants_pkey.
 SELECT id AS tenant_id, name, virtual_now, directory_revision, created_at FROM tenants WHERE id = $1;
 
 -- name: page

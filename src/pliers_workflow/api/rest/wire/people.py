@@ -130,7 +130,10 @@ class TokenView(View, frozen=True, kw_only=True):
 class TokenMadeView(TokenView, frozen=True, kw_only=True):
     """A new token with its secret, which is never shown again."""
 
-    secret: str
+    #: null where the request was repeated under its Idempotency-Key: the first answer had it, and only its hash is kept
+    secret: str | None
+    #: true: the secret stood in the first answer. Should that be lost, revoke the token and make another.
+    secret_withheld: bool
 
 
 class TokenInput(Input, frozen=True, kw_only=True):
@@ -161,7 +164,10 @@ class TenantView(View, frozen=True, kw_only=True):
 class TenantMadeView(TenantView, frozen=True, kw_only=True):
     """A new tenant, with the one-time token of its administrator."""
 
+    #: null where the request was repeated under its Idempotency-Key: the first answer had it, and only its hash is kept
     admin_token: str | None
+    #: true: the token stood in the first answer. Should that be lost, `pliers token create --tenant ID` makes another.
+    secret_withheld: bool
 
 
 class TenantInput(Input, frozen=True, kw_only=True):
