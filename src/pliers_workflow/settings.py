@@ -96,6 +96,25 @@ class CacheSettings(BaseModel):
     max_size: int = Field(200_000, ge=100)
 
 
+class MonitoringSettings(BaseModel):
+    """When health raises an alarm (spec: `monitoring.alertThresholds`)."""
+
+    #: milliseconds in which the database answers the simplest question
+    database_latency_max: float = Field(200, gt=0)
+    #: part of the database's connections that may be in use
+    connections_share_max: float = Field(0.9, gt=0, le=1)
+    #: seconds that the log's horizon may lie behind
+    horizon_age_max: float = Field(15, gt=0)
+    #: seconds that a reader of the log may be behind
+    reader_lag_max: float = Field(60, gt=0)
+    #: seconds that a job may be due without anybody taking it
+    due_job_age_max: float = Field(60, gt=0)
+    #: jobs that may be dead, waiting for an operator
+    dead_jobs_max: int = Field(0, ge=0)
+    #: rows that may lie in the log's default partition
+    stray_history_rows_max: int = Field(0, ge=0)
+
+
 class SecuritySettings(BaseModel):
     """Tokens and audit (spec: `security`)."""
 
@@ -145,6 +164,7 @@ class Settings(BaseSettings):
     node: NodeSettings = NodeSettings()
     feed: FeedSettings = FeedSettings()
     cache: CacheSettings = CacheSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     security: SecuritySettings = SecuritySettings()
     outbound: OutboundSettings = OutboundSettings()
     server: ServerSettings = ServerSettings()

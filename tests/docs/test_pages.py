@@ -67,6 +67,15 @@ def test_settings_have_a_page() -> None:
     assert [variable for variable in variables if f"`{variable}`" not in REFERENCE] == []
 
 
+def test_alarms_have_a_page() -> None:
+    """Every alarm that health can raise stands on the operations page."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "src" / "pliers_workflow" / "runtime").rglob("*.py"))
+    alarms = set(re.findall(r"\b(?:Alarm|beyond)\(\s*\"([a-z_]+)\"", sources))
+    assert {"database_unreachable", "jobs_late"} <= alarms
+    page = (DOCS / "operations" / "health.md").read_text()
+    assert [alarm for alarm in sorted(alarms) if f"`{alarm}`" not in page] == []
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_page(name: str) -> None:
     """Every command stands in the reference."""

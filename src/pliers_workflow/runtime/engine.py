@@ -29,6 +29,8 @@ from .catalog import Catalog
 from .database_check import DatabaseCheck
 from .directory import Directory
 from .feed import Feed
+from .health import Health
+from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .history import FORMAT
 from .housekeeping import Housekeeping
 from .messenger import Messenger
@@ -90,10 +92,22 @@ class Engine:
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
-        self._database = DatabaseCheck(readers)
         self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=lambda: self.wakeups.wake(TIMER))
         self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
+        self.database = DatabaseCheck(readers)
+        limits = settings.monitoring
+        self.health = Health(
+            readers,
+            (
+                DatabaseProbe(limits),
+                LogProbe(limits),
+                JobsProbe(limits),
+                NodesProbe(),
+                LeasesProbe(),
+                NodeProbe(self.node, self.pipeline, self.messenger, self.registrar),
+            ),
+        )
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [self.housekeeping, self.timers, self.feed.relay, self.feed.lanes]
 
@@ -151,7 +165,7 @@ class Engine:
         """Why this node should be sent no requests now; None: it takes them. Asks the database at most once a second."""
         if self.draining.is_set():
             return "draining"
-        return await self._database.problem()
+        return await self.database.problem()
 
     def overloaded(self) -> float | None:
         """Seconds after which to try again, when no more commands are taken now; else None."""

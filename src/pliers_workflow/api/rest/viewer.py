@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import structlog
 
 from pliers_workflow.interpreter.facts import User
 from pliers_workflow.interpreter.instance import Status
@@ -29,15 +26,12 @@ from .wire import (
 if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Chart
     from pliers_workflow.interpreter.instance import Instance
-    from pliers_workflow.runtime.engine import Engine
     from pliers_workflow.storage.paging import Page as RowPage
 
     from ..endpoint import Call
     from .wire import InstancesQuery
 
 T = TypeVar("T")
-
-_log = structlog.get_logger("pliers.api")
 
 
 class Reading:
@@ -250,22 +244,3 @@ def _history_entry(row: read_model.HistoryEntry) -> HistoryEntryView:
         execution_data=row.execution_data,
         hash=row.hash,
     )
-
-
-async def health_of(engine: Engine, *, detailed: bool) -> tuple[bool, dict[str, Any] | None]:
-    """Whether this node can work, and for those who may know it, how it is doing."""
-    try:
-        async with asyncio.timeout(5):
-            if not detailed:
-                await engine.readers.fetchval("SELECT 1")
-                return True, None
-            details = await read_model.health(engine.readers)
-    except Exception as error:  # whatever it is, a node that cannot ask its database is down
-        _log.warning("health check failed", error=repr(error))
-        return False, None
-    return True, {"node": engine.node, "retryAfter": engine.overloaded(), **_camel(details)}
-
-
-def _camel(details: dict[str, Any]) -> dict[str, Any]:
-    words = {name: name.split("_") for name in details}
-    return {first + "".join(map(str.capitalize, rest)): details[name] for name, (first, *rest) in words.items()}

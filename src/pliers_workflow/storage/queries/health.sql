@@ -11,13 +11,32 @@ SELECT
      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
      WHERE i.inhparent = 'workflow_execution_history'::regclass AND c.relname ~ '_[0-9]{4}_[0-9]{2}$') AS last_partition,
     (SELECT horizon FROM log_horizon) AS log_horizon,
-    (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM (
-        SELECT min(j.due_at) AS due_at FROM tenants t
-        CROSS JOIN unnest(ARRAY[
-            'timer', 'step', 'retry', 'trigger', 'webhook', 'notification', 'start', 'command', 'child']) AS k (kind)
-        CROSS JOIN LATERAL (
-            SELECT due_at FROM workflow_jobs w
-            WHERE w.tenant_id = t.id AND w.kind = k.kind AND w.status = 'ready' ORDER BY due_at, id LIMIT 1
-        ) j WHERE t.virtual_now IS NULL AND j.due_at <= now()) o) AS oldest_due_job_seconds,
     (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
     current_setting('max_connections')::int AS connections_max;
+
+-- name: due_jobs
+-- Of each kind: jobs that are due and taken by nobody, since when the oldest is, and those that somebody works on; of one
+-- tenant up to $2 are counted. A virtual clock may stand still for years, so nothing of it is late.
+-- Served by workflow_jobs_kind_idx.
+SELECT k.kind, sum(j.due)::bigint AS due, sum(j.held)::bigint AS held,
+       max(CASE WHEN n.virtual_now IS NULL THEN j.oldest_seconds END)::float8 AS oldest_seconds
+FROM tenants n
+CROSS JOIN unnest($1::text[]) AS k (kind)
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE s.free) AS due, count(*) FILTER (WHERE NOT s.free) AS held,
+           extract(epoch FROM now() - min(s.due_at) FILTER (WHERE s.free)) AS oldest_seconds
+    FROM (
+        SELECT w.due_at, w.lease_until IS NULL OR w.lease_until <= now() AS free
+        FROM workflow_jobs w
+        WHERE w.tenant_id = n.id AND w.kind = k.kind AND w.status = 'ready' AND w.due_at <= coalesce(n.virtual_now, now())
+        ORDER BY w.due_at LIMIT $2
+    ) s
+) j
+GROUP BY k.kind HAVING sum(j.due) + sum(j.held) > 0
+ORDER BY k.kind;
+
+-- name: dead_jobs
+-- Jobs that no retry is left to; up to 10,000 are counted. Served by workflow_jobs_dead_idx.
+SELECT count(*) FROM (
+    SELECT FROM tenants n JOIN workflow_jobs w ON w.tenant_id = n.id WHERE w.status = 'dead' LIMIT 10000
+) s;

@@ -23,3 +23,7 @@ RETURNING fencing_token;
 
 -- name: holder
 SELECT owner FROM service_leases WHERE service = $1 AND until > now();
+
+-- name: every_lease
+-- All services, and who does each; null: nobody.
+SELECT service, CASE WHEN until > now() THEN owner END AS owner, until, fencing_token FROM service_leases ORDER BY service;

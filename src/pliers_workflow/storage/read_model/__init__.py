@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from ..paging import BadCursor, Page
 from .approvals import InboxItem, WorkItemView, inbox, pending_approvals
-from .health import health
+from .health import JOB_KINDS, DueJobs, dead_jobs, due_jobs, health
 from .history import HistoryEntry, Timeline, TimelineEntry, history, timeline
 from .instances import InstanceView, get_instance, is_visible, list_instances
 from .viewer import Reader, Viewer
 
 __all__ = [
+    "JOB_KINDS",
     "BadCursor",
+    "DueJobs",
     "HistoryEntry",
     "InboxItem",
     "InstanceView",
@@ -23,6 +25,8 @@ __all__ = [
     "TimelineEntry",
     "Viewer",
     "WorkItemView",
+    "dead_jobs",
+    "due_jobs",
     "get_instance",
     "health",
     "history",
