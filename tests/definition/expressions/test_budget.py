@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.definition.expressions import Budget, BudgetExceeded, ExpressionError, compile_expression
+from pliers_workflow.definition.expressions import (
+    Budget,
+    BudgetExceeded,
+    ExpressionError,
+    ExpressionSyntaxError,
+    compile_expression,
+)
+from pliers_workflow.definition.expressions.patterns import pattern
 
 NUMBERS = list(range(1000))
 TEXT = "a" * 200_000
@@ -115,6 +122,64 @@ def test_patterns_are_linear(source: str) -> None:
     with suppress(ExpressionError, BudgetExceeded, ValueError):
         compile_expression(source)(SCOPE, Budget(20_000))
     assert time.process_time() - started < 0.5
+
+
+HOSTILE = [
+    r"((((((((a?){2}){2}){2}){2}){2}){2}){2}){2}$",
+    "(a{1,100}){1,8}b",
+    "[ab]*a[ab]{200}c",
+    "(?:x*y*z*a*b*){50}[^a]$",
+    "(.{1,30}x){1,20}y",
+    r"(\w+\s?){1,10}$",
+    r"\pL" * 333,
+    r"(?i)\PL" * 140,
+    "(.{30}){30}",
+    "a" * 1000,
+]
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["written", "from_data"])
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda each: each[:20])
+@pytest.mark.parametrize("steps", [20_000, 2_000_000])
+def test_a_pattern_is_charged_for_what_it_may_cost(hostile: str, written: bool, steps: int) -> None:
+    """However large the automaton and the text: a step stays the fraction of a microsecond that it is elsewhere."""
+    pattern.cache_clear()
+    scope = {"patterns": [f"{hostile}{number % 10}" for number in range(300)], "xs": list(range(300))}
+    if written:
+        try:
+            expression = compile_expression(f"xs.exists(x, s.matches(r'{hostile}'))")
+        except ExpressionSyntaxError as error:
+            assert "no pattern" in str(error)
+            return
+    else:
+        expression = compile_expression("patterns.exists(p, s.matches(p))")
+    for text in ("a" * 3_000, "ab" * 1_500, "\u1234ä€x" * 800):
+        budget = Budget(steps)
+        started = time.process_time()
+        with suppress(BudgetExceeded, ExpressionError):
+            expression({**scope, "s": text}, budget)
+        assert time.process_time() - started < 0.05 + 0.6e-6 * (steps - max(budget.steps, 0))
+
+
+def test_a_pattern_costs_the_same_whether_it_is_known_or_not() -> None:
+    """What a pattern from data costs does not depend on what this process has seen before."""
+    expression = compile_expression("s.matches(p)")
+    left = []
+    for _ in range(2):
+        budget = Budget(20_000)
+        expression({"s": "Trip to Kyiv", "p": r"^Trip .*\bK\pL+$"}, budget)
+        left.append(budget.steps)
+    assert left[0] == left[1] < 18_000
+    with pytest.raises(ExpressionError, match="1,000 characters"):
+        expression({"s": "", "p": "a" * 1001}, Budget(20_000))
+
+
+def test_an_everyday_pattern_stays_in_the_batch() -> None:
+    """Checking forty lines by a pattern takes a small part of the budget of a command in a batch."""
+    expression = compile_expression(r"lines.all(l, l.matches('^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\\.[A-Za-z]{2,}$'))")
+    budget = Budget(20_000)
+    assert expression({"lines": ["ada.lovelace@example.com"] * 40}, budget)
+    assert budget.steps > 15_000
 
 
 def test_numbers_stay_small() -> None:

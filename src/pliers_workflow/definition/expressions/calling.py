@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import values
 from .code import Code, Frame, Run, fold, not_bool
 from .errors import ExpressionError, ExpressionSyntaxError
-from .functions import Function, pattern
+from .functions import Function
+from .patterns import found, pattern
 from .syntax import Bind, Call, Comprehension, ListLiteral, MapLiteral, Node, OptionalMap
 from .values import KNOWN, NONE, Optional, a, adapt
 
@@ -34,7 +35,7 @@ def compile_call(compiler: Compiler, node: Call) -> Code:
     table, position = function.table, node.start
     if function.name == "matches" and parts[1].constant and type(parts[1].value) is str:
         try:
-            pattern(parts[1].value)
+            return fold(_matching(node, function, runs[0], pattern(parts[1].value)), parts)
         except ExpressionError as error:
             raise ExpressionSyntaxError(error.message, operands[1].start, compiler.source) from None
     run: Run
@@ -66,6 +67,21 @@ def compile_call(compiler: Compiler, node: Call) -> Code:
 
         run = with_many
     return fold(run, parts)
+
+
+def _matching(node: Call, function: Function, get: Run, compiled: Any) -> Run:
+    """`text.matches('…')` with a pattern that is written down: compiled here, and never again."""
+
+    def run(frame: Frame) -> bool:
+        text = get(frame)
+        if type(text) is not str:
+            raise function.no_overload((text, "")).at(node.start)
+        try:
+            return found(frame[1], text, compiled)
+        except ExpressionError as error:
+            raise error.at(node.start) from None
+
+    return run
 
 
 def _variadic(node: Call, function: Function, parts: list[Code]) -> Code:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal, DecimalException
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
-
-import re2
 
 from . import times
 from .budget import Budget
 from .errors import ExpressionError
+from .patterns import found_from_data
 from .values import (
     EXACT,
     INT_MAX,
@@ -262,36 +261,6 @@ _SPACE: Final = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u
 _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _UPPER: Final = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
 
-#: A regular expression's automaton may take this many bytes; it also bounds what a pattern may be repeated to.
-_PATTERN_BYTES: Final = 1 << 18
-_PATTERN_MAX: Final = 1_000
-
-
-@lru_cache(maxsize=256)
-def pattern(source: str) -> Any:
-    """A compiled RE2 pattern; raises `ExpressionError` for one that is wrong, too long or too large."""
-    if len(source) > _PATTERN_MAX:
-        raise ExpressionError(f"a pattern may have {_PATTERN_MAX} characters, this one has {len(source)}")
-    options = re2.Options()
-    options.max_mem = _PATTERN_BYTES
-    options.log_errors = False
-    try:
-        return re2.compile(source, options=options)
-    except (re2.error, UnicodeEncodeError) as error:
-        reason = error.args[0] if error.args and isinstance(error.args[0], (str, bytes)) else "not understood"
-        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
-        raise ExpressionError(f"{source[:40]!r} is no pattern (RE2): {text}") from None
-
-
-def _matches(budget: Budget, text: str, source: str) -> bool:
-    compiled = pattern(source)
-    # RE2's worst case: each instruction of the automaton at each character
-    budget.spend(1 + (len(text) * compiled.programsize >> 8))
-    try:
-        return compiled.search(text) is not None
-    except UnicodeEncodeError:
-        raise ExpressionError("the text holds half a character") from None
-
 
 def _scan(budget: Budget, text: str) -> None:
     if len(text) > 64:
@@ -312,8 +281,8 @@ _define(METHODS, "contains", "string string", "bool", _contains)
 _define(METHODS, "contains", "list any", "bool", lambda budget, items, item: contains(items, item, budget))
 _define(METHODS, "startsWith", "string string", "bool", lambda budget, text, part: text.startswith(part))
 _define(METHODS, "endsWith", "string string", "bool", lambda budget, text, part: text.endswith(part))
-_define(METHODS, "matches", "string string", "bool", _matches)
-_define(FUNCTIONS, "matches", "string string", "bool", _matches)
+_define(METHODS, "matches", "string string", "bool", found_from_data)
+_define(FUNCTIONS, "matches", "string string", "bool", found_from_data)
 
 
 @_method("charAt", "string int", "string")

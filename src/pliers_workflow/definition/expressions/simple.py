@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from .errors import ExpressionError
-from .functions import pattern
 from .parsing import SOURCE_MAX
+from .patterns import pattern
 from .values import INT_MAX, INT_MIN
 
 #: What expressions see. A field of a `simple` condition that begins with none of these is below `data`.
