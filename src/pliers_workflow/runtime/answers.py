@@ -62,6 +62,10 @@ class ShuttingDown(EngineError):
     """This node is draining; ask another one."""
 
 
+class InstanceTooNew(EngineError):
+    """The instance was written by a newer release than this node runs; a node of that release answers."""
+
+
 class OutcomeUnknown(EngineError):
     """The database went away while this command was being committed; it may have been applied or not.
 

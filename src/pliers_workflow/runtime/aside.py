@@ -18,7 +18,7 @@ from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.parts import Unstorable
 
-from .answers import EngineError, NotFound, Overloaded
+from .answers import EngineError, InstanceTooNew, NotFound, Overloaded
 from .failures import CONNECTION_LOST, refuse
 from .fold import Fold
 
@@ -100,7 +100,7 @@ class Aside:
         pending = self._queue.take_first(key)
         try:
             async with self._pool.acquire() as connection:
-                await self._commit_alone(connection, key, pending)
+                await self._commit_alone(connection, key, pending, fold.format)
         except CONNECTION_LOST:
             pending.uncertain = True
             self._queue.give_back(key, [pending])
@@ -111,10 +111,14 @@ class Aside:
             self.keys.discard(key)
             self._queue.release(key)
 
-    async def _commit_alone(self, connection: Any, key: Key, pending: Pending) -> None:
+    async def _commit_alone(self, connection: Any, key: Key, pending: Pending, format: int) -> None:
         for _ in range(ROUNDS_MAX):
             loaded, _known = await storage.load(connection, [key], [])
-            fold = Fold(key, [pending], loaded[key])
+            unreadable = loaded[key].unreadable
+            if unreadable is not None:
+                pending.fail(InstanceTooNew(str(unreadable)))
+                return
+            fold = Fold(key, [pending], loaded[key], format)
             definition_id = definition_of(fold, pending)
             if definition_id is None:
                 pending.answer(NotFound())

@@ -31,7 +31,6 @@ from .directory import Directory
 from .feed import Feed
 from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
-from .history import FORMAT
 from .housekeeping import Housekeeping
 from .messenger import Messenger
 from .nodes import NodeRegistrar, new_node_id
@@ -71,9 +70,6 @@ class Engine:
         self._drained: asyncio.Task[None] | None = None
         self.wakeups = Wakeups(due_within=settings.execution.timer_poll)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
-        self.registrar = NodeRegistrar(
-            pool, settings.node, self.messenger, self.wakeups, node_id=node_id, name=self.node, format=FORMAT
-        )
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
         self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
         self.directory = Directory(pool, self.audit)
@@ -88,6 +84,15 @@ class Engine:
             solo=self._solo,
             settings=settings.execution,
             committed=self.wakeups.committed,
+        )
+        self.registrar = NodeRegistrar(
+            pool,
+            settings.node,
+            self.messenger,
+            self.wakeups,
+            node_id=node_id,
+            name=self.node,
+            write_format=self.pipeline.write_format,
         )
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)

@@ -24,6 +24,7 @@ from pliers_workflow.interpreter.effects import (
     SettleWorkItem,
     StartChild,
 )
+from pliers_workflow.storage.formats import FORMAT
 
 from .answers import Accepted, Answer
 from .history import encode_record, first_hash, next_hash
@@ -68,12 +69,14 @@ class Fold:
     """One instance in one batch."""
 
     __slots__ = (
-        "answers", "base", "deferred", "directory_revision", "dropped", "hash", "incidents", "instance", "jobs", "key",
+        "answers", "base", "deferred", "directory_revision", "dropped", "format", "hash", "incidents", "instance", "jobs", "key",
         "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rows", "settled",
     )  # fmt: skip
 
-    def __init__(self, key: Key, pendings: list[Pending], loaded: Loaded) -> None:
+    def __init__(self, key: Key, pendings: list[Pending], loaded: Loaded, format: int = FORMAT) -> None:
         self.key = key
+        #: in which machine and records are written
+        self.format = format
         self.pendings = pendings
         self.base = loaded.instance
         self.instance: Instance | None = loaded.instance
@@ -108,7 +111,10 @@ class Fold:
         before, after = self.instance, outcome.instance
         assert after.revision == (before.revision if before is not None else 0) + 1, "a command is one revision"
         at = after.last_activity_at
-        record = encode_record(after.id, after.revision, at, pending.command, outcome.events, outcome.facts)
+        record = encode_record(
+            after.id, after.revision, at, pending.command, outcome.events, outcome.facts, format=self.format
+        )
+        after.machine.format = self.format
         hash_ = next_hash(self.hash, record)
         from_state = before.current_state if before is not None else None
         self.rows.append(_Row(pending, outcome, from_state, record, self.hash, hash_))

@@ -21,9 +21,7 @@ from pliers_workflow.interpreter.events import Event
 from pliers_workflow.interpreter.facts import Fact
 from pliers_workflow.interpreter.folding import fold
 from pliers_workflow.interpreter.instance import Instance
-
-#: Format of the records this code writes; it reads this one and, through upcasters, all before it.
-FORMAT: Final = 1
+from pliers_workflow.storage.formats import FORMAT, NewerFormat
 
 
 class RecordedCommand(Struct, frozen=True, omit_defaults=True):
@@ -52,22 +50,54 @@ _decoder: Final = msgspec.json.Decoder(Record, float_hook=Decimal)
 
 
 def encode_record(
-    instance_id: str, seq: int, at: datetime, command: Command, events: tuple[Event, ...], facts: dict[str, Fact]
+    instance_id: str,
+    seq: int,
+    at: datetime,
+    command: Command,
+    events: tuple[Event, ...],
+    facts: dict[str, Fact],
+    *,
+    format: int = FORMAT,
 ) -> bytes:
-    """The canonical bytes of a history row."""
+    """The canonical bytes of a history row, in the format that the nodes agreed on."""
     order = command.order
     if type(order) is StartInstance:
         order = StartInstance(instance_id=order.instance_id, definition_id=order.definition_id, data={})
     elif type(order) is UpdateData:
         order = UpdateData()
     return _encoder.encode(
-        Record(FORMAT, instance_id, seq, at, RecordedCommand(command.id, command.actor, order), events, facts)
+        Record(format, instance_id, seq, at, RecordedCommand(command.id, command.actor, order), events, facts)
     )
 
 
 def decode_record(record: str | bytes) -> Record:
-    """A history row's record, as written. Raises `msgspec.DecodeError` for what is none."""
-    return _decoder.decode(record)
+    """A history row's record. Raises `NewerFormat`, and `msgspec.DecodeError` for what is none."""
+    try:
+        decoded = _decoder.decode(record)
+    except msgspec.ValidationError:
+        if _format_of(record) <= FORMAT:
+            raise
+        raise NewerFormat(_too_new(_format_of(record))) from None
+    if decoded.format > FORMAT:
+        raise NewerFormat(_too_new(decoded.format))
+    return decoded
+
+
+class _Numbered(Struct):
+    """What a record of any format says of itself."""
+
+    format: int = 1
+
+
+_numbered: Final = msgspec.json.Decoder(_Numbered)
+
+
+def _format_of(record: str | bytes) -> int:
+    return _numbered.decode(record).format
+
+
+def _too_new(format: int) -> str:
+    return f"a record has format {format}, and this node reads up to {FORMAT}"
 
 
 def first_hash(instance_id: str) -> bytes:
@@ -85,6 +115,8 @@ def fold_records(records: Iterable[Record]) -> Instance | None:
     instance: Instance | None = None
     for record in records:
         instance = fold(instance, record.events, seq=record.seq, at=record.at, instance_id=record.instance)
+        if instance is not None:
+            instance.machine.format = record.format
     return instance
 
 

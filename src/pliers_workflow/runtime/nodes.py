@@ -20,11 +20,15 @@ from msgspec import Struct
 
 from pliers_workflow import __version__
 from pliers_workflow.storage import queries
+from pliers_workflow.storage.formats import FORMAT, FORMAT_WRITTEN_MIN, agreed
 
+from .answers import EngineError
 from .failures import DATABASE_AWAY
 from .wakeups import NODES, Slumber
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pliers_workflow.settings import NodeSettings
 
     from .messenger import Messenger
@@ -60,15 +64,17 @@ class NodeRegistrar:
         *,
         node_id: str,
         name: str,
-        format: int,
+        write_format: Callable[[int], None],
     ) -> None:
+        """`write_format` is told of the record format to write, whenever that may have changed."""
         self._pool = pool
         self._settings = settings
         self._messenger = messenger
         self._wakeups = wakeups
         self._id = node_id
         self._name = name
-        self._reads = format
+        self._reads = FORMAT
+        self._write_format = write_format
         self._started_at = datetime.now(UTC)
         self._slumber = Slumber()
         self._task: asyncio.Task[None] | None = None
@@ -80,15 +86,19 @@ class NodeRegistrar:
     @property
     def format(self) -> int:
         """The record format to write: the highest that every node that lives can read."""
-        return min([self._reads, *(node.format for node in self.others)])
+        return agreed(self._reads, (node.format for node in self.others))
 
     async def start(self) -> None:
         """
         Register. From here on the others are known, and the messenger tells them when it listens.
 
-        Raises when the database does not answer.
+        Raises when the database does not answer, and `EngineError` beside nodes that are too old to be written for.
         """
         await self.beat()
+        if self.format < FORMAT_WRITTEN_MIN:
+            await self._pool.execute(_sql.leave, self._id)
+            old = ", ".join(node.name for node in self.others if node.format < FORMAT_WRITTEN_MIN)
+            raise EngineError(f"nodes of an older release read nothing that this one writes; stop them first: {old}")
         self._task = asyncio.create_task(self._run(), name="node-registrar")
 
     async def drain(self) -> None:
@@ -123,6 +133,7 @@ class NodeRegistrar:
             if node.id not in {known.id for known in self.others}:
                 _log.info("node_came", node=node.name, role=node.role, version=node.version)
         self.others = others
+        self._write_format(max(self.format, FORMAT_WRITTEN_MIN))
         if others:
             self._messenger.accompanied()
         else:

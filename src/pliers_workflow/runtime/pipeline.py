@@ -29,12 +29,14 @@ from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.database import discard_stale_plans
+from pliers_workflow.storage.formats import FORMAT, NewerFormat
 from pliers_workflow.storage.parts import Unstorable
 
 from .answers import (
     Accepted,
     Answer,
     EngineError,
+    InstanceTooNew,
     KeyReused,
     NotFound,
     OutcomeUnknown,
@@ -91,6 +93,7 @@ class Pipeline:
         self._directory = directory
         self._settings = settings
         self._committed = committed
+        self._format = FORMAT
         self.facts = FactCache()
         self._recent = RecentInstances()
         self._queue = CommandQueue()
@@ -144,6 +147,10 @@ class Pipeline:
             for pending in self._queue.waiting():
                 pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else _shutting_down())
         self._workers = []
+
+    def write_format(self, format: int) -> None:
+        """From now on machines and records are written in this format: the nodes agreed on it."""
+        self._format = format
 
     @property
     def alive(self) -> bool:
@@ -367,7 +374,10 @@ class Pipeline:
         replays: dict[int, Answer] = {}
         for position, used in known.items():
             pending = asked[position]
-            replays[id(pending)] = await self._replay(connection, pending, used)
+            try:
+                replays[id(pending)] = await self._replay(connection, pending, used)
+            except NewerFormat as error:
+                pending.fail(InstanceTooNew(str(error)))
         if uncertain:
             await self._find_applied(connection, uncertain, replays)
         folds: list[Fold] = []
@@ -377,7 +387,11 @@ class Pipeline:
                 for pending in pendings:
                     pending.answer(NotFound())
                 continue
-            folds.append(Fold(key, pendings, row))
+            if row.unreadable is not None:
+                for pending in pendings:
+                    pending.fail(InstanceTooNew(str(row.unreadable)))
+                continue
+            folds.append(Fold(key, pendings, row, self._format))
         await self._load_charts(folds)
         await self._load_actors(connection, folds)
         seen: set[tuple[str, str, str, str]] = set()
@@ -512,9 +526,14 @@ class Pipeline:
         )
         for pending in uncertain:
             seq = found.get((pending.instance_id, pending.command.id))
-            if seq is not None:
-                replays[id(pending)] = await self._answer_of(connection, pending.tenant_id, pending.instance_id, seq)
             pending.uncertain = False
+            if seq is not None:
+                try:
+                    replays[id(pending)] = await self._answer_of(
+                        connection, pending.tenant_id, pending.instance_id, seq
+                    )
+                except NewerFormat as error:
+                    pending.fail(InstanceTooNew(str(error)))
 
     async def _answer_of(self, connection: Any, tenant_id: str, instance_id: str, seq: int) -> Answer:
         lines = await storage.history_until(connection, tenant_id, instance_id, seq)

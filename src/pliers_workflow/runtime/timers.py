@@ -28,7 +28,7 @@ from pliers_workflow.interpreter.commands import Actor, Command, FireTimer
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import queries
 
-from .answers import Accepted, Answer, EngineError, NotFound, ShuttingDown
+from .answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, ShuttingDown
 from .failures import DATABASE_AWAY
 from .wakeups import Slumber
 
@@ -174,8 +174,8 @@ class TimerDispatcher:
         gone: list[_Claimed] = []
         failed: list[tuple[_Claimed, str]] = []
         for timer, answer in zip(timers, answers, strict=True):
-            if isinstance(answer, ShuttingDown):
-                continue  # still held, and given back when the dispatcher closes
+            if isinstance(answer, ShuttingDown | InstanceTooNew):
+                continue  # another node will do it: the lease lapses, or is given back when the dispatcher closes
             self._held.pop((tenant_id, timer.id), None)
             if isinstance(answer, Accepted):
                 self.fired += 1

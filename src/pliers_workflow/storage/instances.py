@@ -16,6 +16,7 @@ from msgspec import Struct
 from pliers_workflow.interpreter.instance import Instance, Machine, Status
 
 from . import queries
+from .formats import FORMAT, NewerFormat
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,15 +26,17 @@ _decode_map: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).de
 _decode_machine: Final = msgspec.json.Decoder(Machine, float_hook=Decimal).decode
 _status: Final = {status.value: status for status in Status}
 
-#: Format of `workflow_instances.machine` that this code writes and the highest it reads.
-MACHINE_FORMAT: Final = 1
-
 Key = tuple[str, str]
 """Tenant id and instance id."""
 
 
-class NewerFormat(Exception):
-    """The instance was written by a newer release than this node runs; let a newer node handle it."""
+class _Numbered(Struct):
+    """What a machine of any format says of itself."""
+
+    format: int = 1
+
+
+_decode_format: Final = msgspec.json.Decoder(_Numbered).decode
 
 
 class Loaded(Struct):
@@ -43,6 +46,8 @@ class Loaded(Struct):
     directory_revision: int
     instance: Instance | None
     history_hash: bytes
+    #: the instance is there, and this node cannot read it
+    unreadable: NewerFormat | None = None
 
 
 class KnownKey(Struct, frozen=True):
@@ -84,7 +89,10 @@ async def load(
         elif row[7] == known_at[position]:
             loaded[key] = Loaded(row[2], row[3], *recent[key])
         else:
-            loaded[key] = Loaded(row[2], row[3], _instance(key[1], row), row[8])
+            try:
+                loaded[key] = Loaded(row[2], row[3], _instance(key[1], row), row[8])
+            except NewerFormat as error:
+                loaded[key] = Loaded(row[2], row[3], None, b"", error)
     return loaded, known
 
 
@@ -95,9 +103,14 @@ def _instance(instance_id: str, row: Any) -> Instance:
         submission_id, external_key, title, started_at, completed_at, failed_at, cancelled_at, timeout_at, assigned_to,
         *_,
     ) = row  # fmt: skip
-    decoded = _decode_machine(machine)
-    if decoded.format > MACHINE_FORMAT:
-        raise NewerFormat(f"instance {instance_id} has format {decoded.format}; this node reads up to {MACHINE_FORMAT}")
+    try:
+        decoded = _decode_machine(machine)
+    except msgspec.ValidationError:
+        if _decode_format(machine).format <= FORMAT:
+            raise
+        decoded = Machine(format=_decode_format(machine).format)
+    if decoded.format > FORMAT:
+        raise NewerFormat(f"instance {instance_id} has format {decoded.format}, and this node reads up to {FORMAT}")
     return Instance(
         id=instance_id,
         definition_id=definition_id,
