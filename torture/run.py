@@ -7,7 +7,6 @@ import contextlib
 import shutil
 import tempfile
 import time
-import traceback
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +61,7 @@ async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept
         _read_logs(verdict, cluster)
     except Exception as error:  # the harness itself failed: that is no green seed either
         verdict.faults.append(f"the run could not be finished: {error!r}")
-        verdict.evidence += traceback.format_exc().splitlines()
+        raise
     finally:
         if verdict.faults:
             _keep(verdict, cluster, kept / f"seed-{seed}")

@@ -184,7 +184,7 @@ def test_nothing_is_left_after_the_end(document: Any, given_orders: Any) -> None
     """An ended instance has no timer, asks nobody, and takes no command."""
     for run, _ in runs(document, given_orders):
         instance = run.instance
-        if instance is None or not instance.status.ended:
+        if instance is None or not instance.ended:
             continue
         assert instance.machine.timers == {}
         assert instance.timeout_at is None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .expressions import Expression
+    from .step_chart import Step
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -193,6 +194,10 @@ class State:
     eventless: tuple[Transition, ...] = ()
     clocks: tuple[Clock, ...] = ()
     chain: Chain | None = None
+    #: run when it is entered; several stand in a `Sequential`
+    steps: Step | None = None
+    #: it has steps or a chain, for which its eventless transitions wait
+    busy: bool = False
     done_data: Payload = None
     #: None: the default rule
     editable_by: tuple[str, ...] | None = None
@@ -257,6 +262,9 @@ class Chart:
     roots: frozenset[str] = field(default_factory=frozenset)
     #: the definition's `metadata`, for expressions
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: every step by its path, and those that events run by name
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    named_steps: Mapping[str, Step] = field(default_factory=dict)
     #: the document's size measure; large charts are interpreted outside the batch
     weight: int = 0
     #: sha256 of the canonical document

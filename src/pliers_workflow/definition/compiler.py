@@ -16,20 +16,24 @@ from .data import compile_schema, data_path, parse_template
 from .expressions import ROOTS, Expression, simple_condition
 from .reading import content_hash
 from .sharing import shared_expression
+from .step_compiler import StepCompiler
 from .tree import Edge, Node, Tree, matches, targets_of
 
 #: milliseconds a script may take that no guard limits
 SCRIPT_TIMEOUT_MS = 500
+#: attempts of a step done outside, where neither its `retryPolicy` nor the installation says
+RETRY_ATTEMPTS = 3
 
 
-def compile_definition(definition: d.WorkflowDefinition) -> c.Chart:
+def compile_definition(definition: d.WorkflowDefinition, *, retry_attempts: int = RETRY_ATTEMPTS) -> c.Chart:
     """
     Compile a definition that has no errors.
 
     States are numbered in document order: depth first, `states` and `substates` as they stand. The transitions of a state
-    stand in the order in which they are asked: the higher `priority` first, then as in the document.
+    stand in the order in which they are asked: the higher `priority` first, then as in the document. `retry_attempts` is
+    how often a step done outside is tried whose `retryPolicy` does not say.
     """
-    return _Compiler(definition).chart()
+    return Compiler(definition, retry_attempts).chart()
 
 
 def milliseconds(minutes: float) -> int:
@@ -42,9 +46,14 @@ def milliseconds(minutes: float) -> int:
     return max(1, round(minutes * 60_000))
 
 
-class _Compiler:
-    def __init__(self, definition: d.WorkflowDefinition) -> None:
+class Compiler:
+    """Compiles one definition; `step_compiler` compiles its steps with it."""
+
+    milliseconds = staticmethod(milliseconds)
+
+    def __init__(self, definition: d.WorkflowDefinition, retry_attempts: int) -> None:
         self.definition = definition
+        self.retry_attempts = retry_attempts
         self.machine = definition.state_machine
         self.tree = Tree(self.machine)
         self.states: dict[Node, c.State] = {}
@@ -55,8 +64,9 @@ class _Compiler:
 
     def chart(self) -> c.Chart:
         chains = {chain.id: self._chain(chain) for chain in self.definition.approval_chains}
+        steps = StepCompiler(self, chains, self.retry_attempts)
         for node in self.tree.nodes:
-            self._state(node, chains)
+            self._state(node, chains, steps)
         for node in self.tree.nodes:
             self._links(node)
         transitions = tuple(self._transition(edge, number) for edge, number in self._numbered())
@@ -66,6 +76,8 @@ class _Compiler:
         title = parse_template(self.definition.display.title) if self.definition.display.title else ()
         administrators = tuple(self._approver(one) for one in access.administrators)
         initial = self._initial(self.machine.initial_state)
+        named_steps = {name: steps.named(name) for name in self.definition.steps}
+        steps.finish(path for each in self._expressions.values() for path in each.reads)
         return c.Chart(
             name=self.definition.name,
             version=self.definition.version,
@@ -85,15 +97,18 @@ class _Compiler:
             handles_errors=any(matches(word, "error.execution") for one in transitions for word in one.triggers),
             roots=frozenset(self._roots | {piece[0] for piece in title if isinstance(piece, tuple)}),
             metadata=self.definition.metadata,
-            weight=len(states) + len(transitions) + len(self._expressions),
+            steps=steps.steps,
+            named_steps=named_steps,
+            weight=len(states) + len(transitions) + len(steps.steps) + len(self._expressions),
             content_hash=content_hash(self.definition.model_dump(by_alias=True, exclude_unset=True)),
             title=title,
         )
 
     # -- states ----------------------------------------------------------------------------------------------------
 
-    def _state(self, node: Node, chains: Mapping[str, c.Chain]) -> None:
+    def _state(self, node: Node, chains: Mapping[str, c.Chain], steps: StepCompiler) -> None:
         properties = node.state.properties
+        work = steps.of_state(node.id, properties.steps)
         self.states[node] = c.State(
             id=node.id,
             index=node.index,
@@ -106,7 +121,9 @@ class _Compiler:
             exit_actions=self._actions(node.state.exit_actions),
             clocks=self._clocks(node),
             chain=None if properties.approval_chain is None else chains[properties.approval_chain],
-            done_data=self._payload(properties.done_data),
+            steps=work,
+            busy=work is not None or properties.approval_chain is not None,
+            done_data=self.payload(properties.done_data),
             editable_by=properties.editable_by,
         )
 
@@ -134,7 +151,7 @@ class _Compiler:
             trigger = timeout.trigger or default
             after = timeout.after_minutes
             if isinstance(after, str):
-                clocks.append(c.Clock(timeout.id or trigger, trigger, None, self._expression(after)))
+                clocks.append(c.Clock(timeout.id or trigger, trigger, None, self.expression(after)))
             else:
                 clocks.append(c.Clock(timeout.id or trigger, trigger, milliseconds(after), None))
         minutes = self.definition.timeout_config.state_timeouts.get(node.id)
@@ -166,7 +183,7 @@ class _Compiler:
             source=self.states[edge.source],
             targets=tuple(self.states[target] for target in edge.targets),
             triggers=edge.triggers,
-            guard=self._guard(transition.condition, transition.guards),
+            guard=self.guard(transition.condition, transition.guards),
             actions=self._actions(transition.actions),
             internal=transition.type == "internal",
             priority=transition.priority,
@@ -182,14 +199,14 @@ class _Compiler:
 
     # -- conditions and expressions ----------------------------------------------------------------------------------
 
-    def _expression(self, source: str) -> Expression:
+    def expression(self, source: str) -> Expression:
         found = self._expressions.get(source)
         if found is None:
             found = self._expressions[source] = shared_expression(source)
             self._roots.update(found.roots)
         return found
 
-    def _guard(self, condition: d.Condition | None, guards: tuple[str, ...] = ()) -> c.Guard:
+    def guard(self, condition: d.Condition | None, guards: tuple[str, ...] = ()) -> c.Guard:
         found: list[c.Condition] = [] if condition is None else [self._condition(condition)]
         asked: set[str] = set()
 
@@ -222,7 +239,7 @@ class _Compiler:
 
     def _condition(self, condition: d.Condition, name: str | None = None, timeout: int | None = None) -> c.Condition:
         if isinstance(condition, str):
-            return c.Condition(condition, self._expression(condition), None, name)
+            return c.Condition(condition, self.expression(condition), None, name)
         if condition.type == "script":
             source = condition.script or ""
             self._roots.update(ROOTS)  # a script may look at everything
@@ -232,14 +249,14 @@ class _Compiler:
             source = condition.expression or ""
         else:
             source = simple_condition(condition.field or "", condition.operator or "", condition.value)
-        return c.Condition(source, self._expression(source), None, name)
+        return c.Condition(source, self.expression(source), None, name)
 
-    def _payload(self, data: dict[str, str] | str | None) -> c.Payload:
+    def payload(self, data: dict[str, str] | str | None) -> c.Payload:
         if data is None:
             return None
         if isinstance(data, str):
-            return self._expression(data)
-        return {key: self._expression(source) for key, source in data.items()}
+            return self.expression(data)
+        return {key: self.expression(source) for key, source in data.items()}
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -263,26 +280,26 @@ class _Compiler:
         match action:
             case d.AssignAction():
                 root, path = data_path(action.field)
-                return c.Assign(root, path, self._expression(action.value))
+                return c.Assign(root, path, self.expression(action.value))
             case d.RaiseAction():
-                return c.Raise(action.trigger, self._payload(action.data))
+                return c.Raise(action.trigger, self.payload(action.data))
             case d.SendAction():
                 after = action.delay_minutes
-                delay = self._expression(after) if isinstance(after, str) else None
+                delay = self.expression(after) if isinstance(after, str) else None
                 # no delay, or none to speak of: delivered as soon as the macrostep is over
                 delay_ms = milliseconds(after) if isinstance(after, int | float) and after > 0 else None
-                return c.Send(action.trigger, self._payload(action.data), delay, delay_ms, action.send_id)
+                return c.Send(action.trigger, self.payload(action.data), delay, delay_ms, action.send_id)
             case d.CancelAction():
                 return c.Cancel(action.send_id)
             case d.LogAction():
-                return c.Log(action.label, None if action.value is None else self._expression(action.value))
+                return c.Log(action.label, None if action.value is None else self.expression(action.value))
             case d.IfAction():
                 return c.If(
-                    tuple((self._guard(branch.condition), self._actions(branch.actions)) for branch in action.branches)
+                    tuple((self.guard(branch.condition), self._actions(branch.actions)) for branch in action.branches)
                 )
             case d.ForeachAction():
                 return c.Foreach(
-                    self._expression(action.array),
+                    self.expression(action.array),
                     data_path(action.item),
                     None if action.index is None else data_path(action.index),
                     self._actions(action.actions),
@@ -310,7 +327,7 @@ class _Compiler:
             index=index,
             name=stage.name or stage.id,
             approvers=tuple(self._approver(approver) for approver in stage.approvers),
-            condition=self._guard(stage.condition),
+            condition=self.guard(stage.condition),
             parallel=stage.parallel,
             approvals_min=needs.minimum_approvals,
             unanimous=bool(needs.unanimous_required),
@@ -327,6 +344,6 @@ class _Compiler:
         return c.Approver(
             type=approver.type,
             identifier=approver.identifier,
-            expression=self._expression(approver.identifier) if approver.type == "dynamic" else None,
+            expression=self.expression(approver.identifier) if approver.type == "dynamic" else None,
             fallback=tuple(self._approver(other) for other in approver.fallback),
         )

@@ -50,13 +50,15 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unknown_send_id": "A `cancel` names a delayed trigger that nothing sends.",
         "dependency_cycle": "Guards depend on each other in a circle.",
         "action_cycle": "Named actions contain each other in a circle.",
-        "unused": "A guard, condition, action or chain that nothing refers to.",
+        "unknown_step": "No step has this name or id.",
+        "step_cycle": "Named steps contain each other in a circle.",
+        "unused": "A guard, condition, action, chain or step that nothing refers to.",
         # states
-        "final_with_content": "A final state has substates, transitions, timeouts or a chain of its own.",
+        "final_with_content": "A final state has substates, transitions, timeouts, a chain or steps of its own.",
         "final_in_parallel": "A final state stands where a region of a parallel state is expected.",
         "final_states_disagree": "`finalStates` does not list exactly the top-level states of type `final`.",
         "history_without_default": "A history state has no `properties.initial` for when there is nothing to remember.",
-        "history_with_content": "A history state has substates, actions, transitions, timeouts or a chain of its own.",
+        "history_with_content": "A history state has substates, actions, transitions, timeouts, a chain or steps of its own.",
         "history_at_top": "A history state stands at the top, where there is nothing to return to.",
         "initial_outside": "The initial target of a state does not lie inside it.",
         "initial_unused": "The state has no use for `properties.initial`.",
@@ -66,7 +68,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "parallel_without_regions": "A parallel state has no regions, or only one.",
         "choice_without_default": "A choice has no transition without condition and guards to fall back on.",
         "choice_with_trigger": "A transition out of a choice waits for a trigger; a choice is left at once.",
-        "choice_with_content": "A choice has substates, timeouts or a chain.",
+        "choice_with_content": "A choice has substates, timeouts, a chain or steps.",
         "misplaced": "The key has no effect on a state of this type.",
         # transitions
         "targets_not_in_regions": "Targets of one transition or entry cannot be active together.",
@@ -78,6 +80,13 @@ CODES: Mapping[str, str] = MappingProxyType(
         "dead_end": "Once here, nothing can ever leave this state, and it is not final.",
         "join_never_completes": "A transition waits for `done.state.X`, but X can never be done.",
         "unhandled_trigger": "An action raises or sends a trigger that no transition waits for.",
+        # steps
+        "bad_step": "A step lacks what its type needs, or has what means nothing there.",
+        "retry_impossible": "A `retryPolicy` that can have no effect.",
+        "compensation_ignored": "A `compensation` that nothing asks for, or a rollback with nothing to undo.",
+        "one_branch_decides": "A branch weighs more than all others together, so that a majority is its will.",
+        "weight_ignored": "A branch's `weight` has no effect with this `waitStrategy`.",
+        "endless_recursion": "A workflow starts itself under no condition.",
         # time
         "timeout_unhandled": "A timeout raises a trigger that no transition active at that time waits for.",
         # approvals

@@ -52,15 +52,24 @@ _OF_ABSENCE: Final = frozenset(
         "timeout_missing",
         "stage_without_condition",
         "timeout_without_script",
+        "bad_step",
+        "retry_impossible",
+        "compensation_ignored",
+        "one_branch_decides",
     }
 )
-_OF_NAMES: Final = frozenset({"unknown_state", "unknown_guard", "unknown_action", "unknown_chain", "unknown_field"})
+_OF_NAMES: Final = frozenset(
+    {"unknown_state", "unknown_guard", "unknown_action", "unknown_chain", "unknown_field", "unknown_step"}
+)
 
 #: What stands in for the words at the top; no other part needs them.
 _WORDS: Final = {("name",): "left-out", ("version",): "0.0.0", ("title",): "left out"}
 
 #: Keys that hold what is named elsewhere.
 _NAMING: Final = frozenset({"id", "states", "substates", "guards", "actions", "conditions", "approvalChains", "steps"})
+
+#: What stands in for a step.
+_STEP: Final = {"type": "wait", "durationMinutes": 1}
 
 _NEEDED: Final = (("stateMachine",), ("stateMachine", "states"))
 
@@ -173,6 +182,8 @@ def _element(path: tuple[str | int, ...]) -> int:
             return length
         if path[:2] == ("stateMachine", "transitions") and length == 3:
             return length
+        if outer == ("steps",) or (outer[-1] == "steps" and isinstance(last, int) and outer[0] != "approvalChains"):
+            return length
         if path[:2] == ("stateMachine", "states") and (length == 3 or outer[-1] == "substates"):
             return length
         if isinstance(last, int) and (
@@ -202,6 +213,12 @@ def _stand_in(document: dict[str, Any], path: tuple[str | int, ...], length: int
         stands = {"type": "log"}
     elif outer == "timeouts":
         stands = {"id": f"left-out-{number}", "afterMinutes": 1}
+    elif outer == "steps" and place[0] != "approvalChains":
+        # what stood in it may be named in expressions and triggers
+        step = _at(document, place)
+        id = step.get("id") if isinstance(step, dict) and path[-1] != "id" else None
+        mended.names_lost = mended.names_lost or path[-1] == "id"
+        stands = {**_STEP, "id": id} if isinstance(id, str) else _STEP
     elif outer == "steps":
         stands = {"id": f"left-out-{number}", "approvers": [{"type": "role", "identifier": "left-out"}]}
     elif place[:2] == ("stateMachine", "transitions"):

@@ -71,6 +71,13 @@ def _close(schema: object) -> None:
 def field_comments(model: type[BaseModel]) -> dict[str, str]:
     """Give the `#:` comments that stand above the fields of a part of the document, by the field's name."""
     found: dict[str, str] = {}
+    for base in reversed([one for one in model.__mro__ if issubclass(one, BaseModel) and one is not BaseModel]):
+        found |= _own_comments(base)
+    return found
+
+
+def _own_comments(model: type[BaseModel]) -> dict[str, str]:
+    found: dict[str, str] = {}
     comment: list[str] = []
     for line in inspect.getsource(model).splitlines():
         text = line.strip()

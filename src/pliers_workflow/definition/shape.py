@@ -21,6 +21,13 @@ from .document import WorkflowDefinition
 from .findings import FINDINGS_MAX, Findings, did_you_mean, pointer, shown
 
 _ACTION_TYPES: Final = ("assign", "raise", "send", "cancel", "log", "if", "foreach")
+_STEP_TYPES: Final = (
+    "plugin", "http", "script", "notification", "external", "assign", "wait", "emit", "receive", "approval",
+    "sub_workflow", "sequential", "parallel", "conditional", "for_each",
+)  # fmt: skip
+_TAGS: Final = frozenset((*_ACTION_TYPES, *_STEP_TYPES))
+#: Keys that hold steps.
+_STEP_KEYS: Final = ("steps", "compensation")
 
 #: Words for what a pattern asks, by how it begins.
 _PATTERNS: Final = {
@@ -32,6 +39,12 @@ _PATTERNS: Final = {
         "an id: a letter or `_`, then letters, digits, `_`, `.` or `-`",
         "For example `manager_review`.",
     ),
+    r"^[A-Za-z_][A-Za-z0-9_-]*$": (
+        "an id: a letter or `_`, then letters, digits, `_` or `-`",
+        "For example `fetch_order`.",
+    ),
+    r"^[A-Za-z_][A-Za-z0-9_]*$": ("a name: a letter or `_`, then letters, digits or `_`", "For example `order`."),
+    r"^[A-Za-z0-9_][A-Za-z0-9_./-]*": ("the type of an event", "For example `com.example.order.paid`."),
     r"^(0|[1-9]": ("a semantic version without build metadata", "For example `1.0.0` or `2.1.0-beta.1`."),
     r"^[A-Za-z_][A-Za-z0-9_]*(": ("a dotted path into the data", "For example `amount` or `traveller.department`."),
     r"^(requester|anyone": (
@@ -107,9 +120,11 @@ class _Place:
         self.of_key = False
         value = document
         last = len(location) - 1
+        #: the value whose alternative has been named already
+        named: object = None
         for position, part in enumerate(location):
             inner = _step(value, part)
-            if inner is not _NOTHING:
+            if inner is not _NOTHING and not (position < last and value is not named and _is_tag(value, part)):
                 value = inner
                 self.path.append(part)
             elif part == "[key]":
@@ -122,6 +137,8 @@ class _Place:
                 kind = _kind_of_label(str(part))
                 if kind is not None:
                     self.alternatives.append((len(self.path), kind, _kind_of_value(value)))
+                if kind is None or part in _models():
+                    named = value
         self.value = value
 
     @property
@@ -183,10 +200,12 @@ def _explain(error: ErrorDetails, place: _Place, document: Mapping[str, Any]) ->
         hint = did_you_mean(name, known) or f"Known here: {', '.join(sorted(known))}."
         return "unknown_key", at, f"`{shown(name)}` means nothing here.", hint
     if kind == "union_tag_not_found":
-        return "missing", at + "/type", "`type` is missing.", f"One of {', '.join(f'`{t}`' for t in _ACTION_TYPES)}."
+        _, types_ = _union(place.path)
+        return "missing", at + "/type", "`type` is missing.", f"One of {', '.join(f'`{t}`' for t in types_)}."
     if kind == "union_tag_invalid":
         tag = str(context.get("tag", ""))
-        return "unknown_value", at + "/type", f"`{shown(tag)}` is no action.", did_you_mean(tag, _ACTION_TYPES)
+        what, types_ = _union(place.path)
+        return "unknown_value", at + "/type", f"`{shown(tag)}` is no {what}.", did_you_mean(tag, types_)
     if kind == "literal_error":
         expected = str(context.get("expected", ""))
         words = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
@@ -213,6 +232,18 @@ def _explain(error: ErrorDetails, place: _Place, document: Mapping[str, Any]) ->
     return "wrong_type", at, error["msg"].replace("Input", "The value") + ".", None
 
 
+def _union(path: list[str | int]) -> tuple[str, tuple[str, ...]]:
+    """What the object at this place may be, and of which types there are: a step or an action."""
+    keys = [part for part in path if isinstance(part, str)]
+    is_step = keys[:1] == ["steps"] or (bool(keys) and keys[-1] in _STEP_KEYS)
+    return ("step", _STEP_TYPES) if is_step else ("action", _ACTION_TYPES)
+
+
+def _is_tag(value: object, part: str | int) -> bool:
+    """Whether pydantic names the alternative of a union by its `type`, and not the key of the same name (`script`)."""
+    return part in _TAGS and isinstance(value, Mapping) and value.get("type") == part
+
+
 def _pattern(pattern: str) -> tuple[str, str | None]:
     # the whole pattern first: the patterns of names and paths begin alike
     for begin, words in sorted(_PATTERNS.items(), key=lambda item: -len(item[0])):
@@ -235,7 +266,7 @@ def _kind_of_label(label: str) -> str | None:
     >>> _kind_of_label("tuple[constrained-str, ...]"), _kind_of_label("ConditionExpression"), _kind_of_label("assign")
     ('a list', 'an object', None)
     """
-    if label in _ACTION_TYPES:
+    if label in _TAGS:
         return None
     if label.startswith(("tuple[", "list[")):
         return "a list"

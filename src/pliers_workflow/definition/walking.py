@@ -21,7 +21,7 @@ from .document import (
 from .findings import pointer
 from .tree import Tree
 
-Expected: TypeAlias = Literal["any", "bool", "number", "list"]
+Expected: TypeAlias = Literal["any", "bool", "number", "string", "list", "timestamp"]
 
 
 class Placed(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from . import step_folding
 from .events import (
     ApprovalDelegated,
     ApprovalGranted,
@@ -283,6 +284,8 @@ def incident_raised(instance: Instance, event: IncidentRaised, at: datetime) -> 
     incident = event.incident
     machine.incidents = _with(machine.incidents, incident.id, incident)
     _count_id(machine, "incident", incident.id)
+    if incident.step is not None and incident.step in machine.steps:
+        step_folding.stick(machine, incident.step)
     if incident.stage is None or incident.state is None:
         return
     run = machine.chains.get(incident.state)
@@ -295,7 +298,25 @@ def incident_raised(instance: Instance, event: IncidentRaised, at: datetime) -> 
 
 
 def incident_resolved(instance: Instance, event: IncidentResolved, at: datetime) -> None:
-    instance.machine.incidents = _without(instance.machine.incidents, event.incident)
+    machine = instance.machine
+    incident = machine.incidents[event.incident]
+    machine.incidents = _without(machine.incidents, event.incident)
+    if incident.step is not None and incident.step in machine.steps:
+        step_folding.unstick(machine, incident.step)
+    elif event.action == "retry" and incident.stage is not None and incident.state in machine.chains:
+        _unstick(machine, machine.chains[incident.state])
+
+
+def _unstick(machine: Machine, run: ChainRun) -> None:
+    """The stage is asked again, with its votes; one that had not been asked yet is gone, and is reached once more."""
+    stages = tuple(
+        [
+            replace(stage, status="asking") if stage.status == "stuck" else stage
+            for stage in run.stages
+            if stage.status != "stuck" or stage.seats
+        ]
+    )
+    _set_run(machine, replace(run, status="asking", stages=stages))
 
 
 #: Event type -> what it changes.

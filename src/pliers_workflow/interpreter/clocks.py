@@ -24,12 +24,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 def start_timer(
     draft: Draft,
     *,
-    kind: Literal["state", "workflow", "stage", "send"],
+    kind: Literal["state", "workflow", "stage", "send", "step", "wait", "retry"],
     trigger: str,
     budget_ms: int,
     state: str | None = None,
     visit: int | None = None,
     stage: str | None = None,
+    step: str | None = None,
+    attempt: int = 1,
     send_id: str | None = None,
     data: Any = None,
 ) -> Timer:
@@ -44,6 +46,8 @@ def start_timer(
         state=state,
         visit=visit,
         stage=stage,
+        step=step,
+        attempt=attempt,
         send_id=send_id,
         data=data,
     )

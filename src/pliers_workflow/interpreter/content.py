@@ -63,10 +63,10 @@ def _run(draft: Draft, actions: Sequence[Action]) -> None:
 
 
 def _assign(draft: Draft, action: Assign) -> None:
-    _set(draft, action.root, action.path, draft.value(action.value, draft.trigger))
+    set_field(draft, action.root, action.path, draft.value(action.value, draft.trigger))
 
 
-def _set(draft: Draft, root: Any, path: tuple[str, ...], value: Any) -> None:
+def set_field(draft: Draft, root: Any, path: tuple[str, ...], value: Any) -> None:
     """Set a field; assignments that follow one another are one event, so that a loop does not flood the history."""
     before = draft.instance.data if root == "data" else draft.instance.context
     field = path[0]
@@ -99,9 +99,9 @@ def _foreach(draft: Draft, action: Foreach) -> None:
         raise ExpressionError(f"foreach goes through a list, not {describe(elements)}")
     root, path = (action.item.root, action.item.path) if isinstance(action.item, Assign) else action.item
     for position, element in enumerate(elements):
-        _set(draft, root, path, element)
+        set_field(draft, root, path, element)
         if action.index is not None:
-            _set(draft, action.index[0], action.index[1], position)
+            set_field(draft, action.index[0], action.index[1], position)
         draft.budget.spend(1)
         _run(draft, action.actions)
 

@@ -21,6 +21,9 @@ from pliers_workflow.definition.expressions import ExpressionError
 
 from .facts import ScriptAnswer, ScriptRequest, User
 from .folding import APPLY, thaw
+from .rejections import Reason
+from .step_view import named, variables
+from .step_view import steps as _steps
 from .subjects import includes
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from .events import Event
     from .facts import Fact, Facts
     from .instance import Instance
-    from .rejections import Reason
+    from .step_view import View
 
 
 class Trigger(Struct, frozen=True):
@@ -44,6 +47,8 @@ class Trigger(Struct, frozen=True):
     user: str | None = None
     #: from outside (`/advance`): the transition's `access` is asked
     external: bool = False
+    #: the step run whose failure it tells of; when nothing takes it, an incident is raised
+    step: str | None = None
 
 
 class Missing(Exception):
@@ -68,8 +73,8 @@ class Draft:
     """See the module. `interpreter.interpret` makes one for each command and reads it out at the end."""
 
     __slots__ = (
-        "active", "actor", "budget", "chart", "effects", "events", "external", "facts", "instance", "internal",
-        "looked_at", "microsteps", "now", "numbers", "profiles", "reported", "running", "trigger",
+        "active", "actor", "agenda", "budget", "chart", "effects", "events", "external", "facts", "instance", "internal",
+        "looked_at", "microsteps", "now", "numbers", "profiles", "reported", "running", "trigger", "view",
     )  # fmt: skip
 
     chart: Chart
@@ -100,6 +105,10 @@ class Draft:
     numbers: dict[str, int]
     #: user profiles as expressions see them, by user id
     profiles: dict[str, dict[str, Any] | None]
+    #: what is still to be done about steps before the microstep is over (`interpreter.steps`); None: nothing yet
+    agenda: deque[tuple[Any, ...]] | None
+    #: from where expressions look, where that is a step
+    view: View | None
 
     def __init__(
         self, chart: Chart, instance: Instance, *, actor: Actor, facts: Facts, now: datetime, budget: Budget
@@ -122,6 +131,8 @@ class Draft:
         self.looked_at = {}
         self.numbers = {}
         self.profiles = {}
+        self.agenda = None
+        self.view = None
 
     def emit(self, event: Event) -> None:
         """Apply an event to the working copy and keep it."""
@@ -170,6 +181,11 @@ class Draft:
     def is_subject(self, subjects: tuple[str, ...], user: str | None) -> bool:
         """Whether a user is among `requester`, `anyone`, `user:NAME`, `role:KEY`, `group:KEY`; the engine always is."""
         return user is None or includes(subjects, user, self.instance.requester, self.user)
+
+    def allow(self, subjects: tuple[str, ...]) -> None:
+        """Refuse whoever gives the command, where they are neither among the subjects nor an operator."""
+        if not self.actor.operates and not self.is_subject(subjects, self.actor.user):
+            raise Refused(Reason.NOT_ALLOWED, allowed=[*subjects, "operator"])
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
@@ -242,7 +258,10 @@ class Draft:
     def _request(self, condition: Condition, event: Trigger | None) -> ScriptRequest:
         script = condition.script
         assert script is not None
-        given = plain(self.scope(_SCRIPT_ROOTS, event))
+        roots = _SCRIPT_ROOTS
+        if self.view is not None:
+            roots = roots | {"steps", *self.view.names, *variables(self.chart, self.instance.machine, self.view.run)}
+        given = plain(self.scope(roots, event))
         digest = hashlib.sha256(_canonical.encode(given)).hexdigest()
         return ScriptRequest(
             key=f"script:{script.code_hash}:{digest}", source=script.source, input=given, timeout_ms=script.timeout_ms
@@ -317,18 +336,28 @@ def _ask_for_people(draft: Draft) -> None:
         draft.require(("user:" + user, "user:" + requester))
 
 
-_ROOTS: dict[str, Callable[[Draft, Trigger | None], Any]] = {
-    "data": lambda draft, event: draft.instance.data,
-    "context": lambda draft, event: draft.instance.context,
-    "submission": lambda draft, event: draft.instance.submission,
-    "event": _event,
-    "user": _user,
-    "requester": _requester,
-    "instance": _instance,
-    "metadata": lambda draft, event: draft.chart.metadata,
-    "now": lambda draft, event: draft.now,
-}
+class _Roots(dict[str, "Callable[[Draft, Trigger | None], Any]"]):
+    """The roots; what is none of them is a name that only the place of a step gives a meaning."""
+
+    def __missing__(self, name: str) -> Callable[[Draft, Trigger | None], Any]:
+        return lambda draft, event: named(draft, name)
+
+
+_ROOTS = _Roots(
+    {
+        "data": lambda draft, event: draft.instance.data,
+        "context": lambda draft, event: draft.instance.context,
+        "submission": lambda draft, event: draft.instance.submission,
+        "event": _event,
+        "user": _user,
+        "requester": _requester,
+        "instance": _instance,
+        "metadata": lambda draft, event: draft.chart.metadata,
+        "now": lambda draft, event: draft.now,
+    }
+)
 _SCRIPT_ROOTS = frozenset(_ROOTS)
+_ROOTS["steps"] = lambda draft, event: _steps(draft)
 
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _SCALARS = frozenset({str, int, bool, Decimal, type(None)})

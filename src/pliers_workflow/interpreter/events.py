@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from .commands import Parent
 from .instance import Incident, Seat, Timer, WorkItem
+from .step_runs import StepFailure, StepRun, Undo
 
 
 class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
@@ -31,6 +33,8 @@ class WorkflowStarted(_Event, frozen=True, tag="workflow.started"):
     submission_id: str | None = None
     submission: dict[str, Any] = {}
     external_key: str | None = None
+    #: the sub-workflow step for which it runs
+    parent: Parent | None = None
 
 
 class StateEntered(_Event, frozen=True, tag="workflow.state.entered"):
@@ -110,11 +114,12 @@ class TimeoutOccurred(_Event, frozen=True, tag="workflow.timeout.occurred"):
     """A timer fired and is gone."""
 
     timer: str
-    kind: Literal["state", "workflow", "stage", "send"]
+    kind: Literal["state", "workflow", "stage", "send", "step", "wait", "retry"]
     trigger: str
     due_at: datetime
     state: str | None = None
     stage: str | None = None
+    step: str | None = None
 
 
 class ChainStarted(_Event, frozen=True, tag="workflow.approval.chain_started"):
@@ -225,12 +230,142 @@ class IncidentRaised(_Event, frozen=True, tag="workflow.incident.raised"):
 class IncidentResolved(_Event, frozen=True, tag="workflow.incident.resolved"):
     incident: str
     reason: str | None = None
+    #: what an operator did about it; None: it went away with what it was about
+    action: Literal["retry", "skip", "give_up"] | None = None
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+class StepStarted(_Event, frozen=True, tag="workflow.step.started"):
+    """A run began: its first attempt, or what it holds."""
+
+    run: StepRun
+    #: what a step that is done outside was given
+    input: Any = None
+
+
+class StepSkipped(_Event, frozen=True, tag="workflow.step.skipped"):
+    """Its condition is false, so it was not begun."""
+
+    path: str
+    step_id: str
+    state: str | None = None
+    parent: str | None = None
+    branch: str | None = None
+    index: int | None = None
+    #: where expressions see that: a state, or the run of a loop's element
+    kept_in: str | None = None
+
+
+class StepCompleted(_Event, frozen=True, tag="workflow.step.completed"):
+    """A run is over, and what it stands in goes on."""
+
+    step: str
+    step_id: str
+    state: str | None = None
+    attempt: int = 1
+    output: Any = None
+    #: it failed, and that was passed over
+    failure: StepFailure | None = None
+    #: where its output is kept for expressions: a state, or the run of a loop's element
+    kept_in: str | None = None
+    #: its output becomes part of its parent's
+    collected: bool = False
+    #: how it can be undone from now on
+    undo: Undo | None = None
+    #: nothing done inside it can be wanted undone any more
+    forgets: bool = False
+
+
+class StepFailed(_Event, frozen=True, tag="workflow.step.failed"):
+    """An attempt failed; or what a run holds, and so the run."""
+
+    step: str
+    step_id: str
+    failure: StepFailure
+    state: str | None = None
+    attempt: int = 1
+    #: when the next attempt is due; None: this was the last
+    retry_at: datetime | None = None
+
+
+class StepHeld(_Event, frozen=True, tag="workflow.step.held"):
+    """A result has come and is kept until it can take effect."""
+
+    step: str
+    step_id: str
+    attempt: int
+    output: Any = None
+    failure: StepFailure | None = None
+    retryable: bool = True
+    retry_after_ms: int | None = None
+
+
+class StepRetried(_Event, frozen=True, tag="workflow.step.retried"):
+    """An operator had it done again, or its delay is over: the run as it is now."""
+
+    run: StepRun
+    input: Any = None
+
+
+class StepCancelled(_Event, frozen=True, tag="workflow.step.cancelled"):
+    """A run is not needed any more."""
+
+    step: str
+    step_id: str
+    reason: Literal["state_left", "not_needed", "failed", "cancelled", "retried"]
+
+
+class BranchFailed(_Event, frozen=True, tag="workflow.step.branch_failed"):
+    """A branch failed, and the others decide."""
+
+    #: the run of the `parallel`, and of the branch
+    step: str
+    branch: str
+    run: str
+    failure: StepFailure
+
+
+class RollbackStarted(_Event, frozen=True, tag="workflow.step.rollback_started"):
+    """A step inside failed, and those that had completed are compensated, the last one first."""
+
+    step: str
+    step_id: str
+    failure: StepFailure
+
+
+class StepCompensated(_Event, frozen=True, tag="workflow.step.compensated"):
+    """A completed step was undone."""
+
+    #: the compensation's run, and the id of the step that it undid
+    step: str
+    step_id: str
+    output: Any = None
+    #: it failed, and that was passed over
+    failure: StepFailure | None = None
+
+
+class EventEmitted(_Event, frozen=True, tag="workflow.event.emitted"):
+    """The workflow tells the world that something happened."""
+
+    event_type: str
+    subject: str | None = None
+    data: Any = None
+    step_id: str | None = None
+
+
+class EscalationTriggered(_Event, frozen=True, tag="workflow.escalation.triggered"):
+    """The instance asks for attention."""
+
+    reason: str
+    data: Any = None
 
 
 class StatusChanged(_Event, frozen=True, tag="workflow.status.changed"):
-    """Between `pending`, `running`, `waiting` and `escalated`; the other ones have events of their own."""
+    """Between `pending`, `running`, `waiting`, `escalated`, and `failed` because of incidents; the others have their own."""
 
-    status: Literal["pending", "running", "waiting", "escalated"]
+    status: Literal["pending", "running", "waiting", "escalated", "failed"]
 
 
 class WorkflowSuspended(_Event, frozen=True, tag="workflow.suspended"):
@@ -260,6 +395,8 @@ Event: TypeAlias = (
     | TriggerRaised | ErrorOccurred | TimerScheduled | TimerCancelled | TimeoutOccurred
     | ChainStarted | StageAsked | StageSkipped | ApprovalRequested | ApprovalGranted | ApprovalRejected | ChangesRequested
     | ApprovalDelegated | ApprovalWithdrawn | StageGranted | StageRefused | ChainGranted | ChainRefused
-    | IncidentRaised | IncidentResolved | StatusChanged | WorkflowSuspended | WorkflowResumed
+    | IncidentRaised | IncidentResolved | StepStarted | StepSkipped | StepCompleted | StepFailed | StepHeld | StepRetried
+    | StepCancelled | BranchFailed | RollbackStarted | StepCompensated | EventEmitted | EscalationTriggered
+    | StatusChanged | WorkflowSuspended | WorkflowResumed
     | WorkflowCompleted | WorkflowFailed | WorkflowCancelled
 )  # fmt: skip

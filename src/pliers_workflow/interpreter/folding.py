@@ -3,7 +3,7 @@
 `apply` changes a working copy; every container in it is replaced and never mutated, so that an instance handed out
 before stays as it was. The interpreter's draft applies each event as it is emitted, and `fold` applies the events of a
 history row: the same functions, so folding the log gives the instance by construction. Nothing here needs the chart.
-What the events of approvals change stands in `approval_folding`.
+What the events of approvals and steps change stands in `approval_folding` and `step_folding`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from . import approval_folding
+from . import approval_folding, step_folding
 from . import events as e
 from .instance import ChainRun, Instance, Machine, Status
 
@@ -82,7 +82,8 @@ def seal(instance: Instance, revision: int, at: datetime) -> None:
         due = timer.due_at
         if due is not None and (earliest is None or due < earliest):
             earliest = due
-    instance.timeout_at = earliest
+    # One that is halted tells nobody when it would go on by itself: it would not, or it would not be halted.
+    instance.timeout_at = earliest if instance.status is not Status.FAILED else None
     instance.assigned_to = _only_person_asked(machine.chains) if machine.chains else None
 
 
@@ -133,6 +134,7 @@ def _workflow_started(instance: Instance, event: e.WorkflowStarted, at: datetime
     instance.submission_id = event.submission_id
     instance.submission = event.submission
     instance.external_key = event.external_key
+    instance.machine.parent = event.parent
     instance.created_at = at
     instance.started_at = at
 
@@ -153,6 +155,8 @@ def _state_exited(instance: Instance, event: e.StateExited, at: datetime) -> Non
         machine.history = {**machine.history, **event.remembered}
     if state in machine.chains:
         machine.chains = _without(machine.chains, state)
+    if machine.outputs or machine.working:
+        step_folding.leave_state(machine, state)
 
 
 def _state_changed(instance: Instance, event: e.StateChanged, at: datetime) -> None:
@@ -176,33 +180,46 @@ def _title_changed(instance: Instance, event: e.TitleChanged, at: datetime) -> N
 
 
 def _status_changed(instance: Instance, event: e.StatusChanged, at: datetime) -> None:
-    instance.status = Status(event.status)
+    """To `failed`: it is halted by its incidents, and goes on when somebody resolves them."""
+    status = Status(event.status)
+    instance.status = status
+    instance.machine.halted = status is Status.FAILED
+    instance.failed_at = at if status is Status.FAILED else None
 
 
 def _workflow_suspended(instance: Instance, event: e.WorkflowSuspended, at: datetime) -> None:
     instance.machine.resumes_to = instance.status
     instance.status = Status.SUSPENDED
+    instance.failed_at = None
 
 
 def _workflow_resumed(instance: Instance, event: e.WorkflowResumed, at: datetime) -> None:
     instance.status = instance.machine.resumes_to or Status.WAITING
     instance.machine.resumes_to = None
+    if instance.status is Status.FAILED:
+        instance.failed_at = at
 
 
 def _workflow_completed(instance: Instance, event: e.WorkflowCompleted, at: datetime) -> None:
-    instance.status = Status.COMPLETED
+    _end(instance, Status.COMPLETED)
     instance.completed_at = at
 
 
 def _workflow_failed(instance: Instance, event: e.WorkflowFailed, at: datetime) -> None:
-    instance.status = Status.FAILED
+    _end(instance, Status.FAILED)
     instance.failed_at = at
 
 
 def _workflow_cancelled(instance: Instance, event: e.WorkflowCancelled, at: datetime) -> None:
-    instance.status = Status.CANCELLED
+    _end(instance, Status.CANCELLED)
     instance.cancelled_at = at
+
+
+def _end(instance: Instance, status: Status) -> None:
+    instance.status = status
+    instance.failed_at = None
     instance.machine.resumes_to = None
+    instance.machine.halted = False
 
 
 def _for_reading(instance: Instance, event: Struct, at: datetime) -> None:
@@ -245,4 +262,6 @@ APPLY: dict[type[Struct], Callable[[Instance, Any, datetime], None]] = {
     e.WorkflowFailed: _workflow_failed,
     e.WorkflowCancelled: _workflow_cancelled,
     **approval_folding.APPLY,
+    **step_folding.APPLY,
+    e.EventEmitted: _for_reading,
 }

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from .commands import Parent
+from .step_runs import Ended, StepRun, Undo
+
 
 class Status(StrEnum):
     """The lifecycle of an instance (spec: Workflow Instance States; design §5)."""
@@ -25,19 +28,14 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     ESCALATED = "escalated"
 
-    @property
-    def ended(self) -> bool:
-        """Nothing moves it any more."""
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-
 
 class Timer(Struct, frozen=True, omit_defaults=True):
     """A clock with a budget: it fires when `used_ms` reaches `budget_ms`; time while it is paused does not count."""
 
     #: counts up inside the instance: `timer/7`
     id: str
-    kind: Literal["state", "workflow", "stage", "send"]
-    #: what it raises when it fires
+    kind: Literal["state", "workflow", "stage", "send", "step", "wait", "retry"]
+    #: what it raises when it fires; of kind `step`, `wait` and `retry` only a name: the step's run ends, or is tried again
     trigger: str
     budget_ms: int
     #: when it was started or resumed last
@@ -51,6 +49,9 @@ class Timer(Struct, frozen=True, omit_defaults=True):
     #: kind `stage`: the chain visit it belongs to, and the stage
     visit: int | None = None
     stage: str | None = None
+    #: kinds `step`, `wait` and `retry`: the step's run, and the attempt whose time it is; a stage's, where a step asks it
+    step: str | None = None
+    attempt: int = 1
     #: kind `send`: the name `cancel` knows it by, and the event's data
     send_id: str | None = None
     data: Any = None
@@ -183,6 +184,18 @@ class Machine(Struct, omit_defaults=True):
     incidents: dict[str, Incident] = {}
     #: the status before it was suspended
     resumes_to: Status | None = None
+    #: step runs at work, by id
+    steps: dict[str, StepRun] = {}
+    #: the run that is the work of a state, by state id, until it is done
+    working: dict[str, str] = {}
+    #: what expressions see as `steps`: by state, or by the run of a loop's element; then by step id
+    outputs: dict[str, dict[str, Ended]] = {}
+    #: what can be compensated, by its number
+    undo: dict[str, Undo] = {}
+    #: the sub-workflow step for which it runs
+    parent: Parent | None = None
+    #: the status is `failed` because of incidents that nobody has resolved yet: it has not ended
+    halted: bool = False
 
 
 class Instance(Struct, omit_defaults=False):
@@ -224,3 +237,18 @@ class Instance(Struct, omit_defaults=False):
     timeout_at: datetime | None = None
     #: the one user who is asked now, where it is just one
     assigned_to: str | None = None
+
+    @property
+    def parent(self) -> Parent | None:
+        """The sub-workflow step for which it runs, where one started it."""
+        return self.machine.parent
+
+    @property
+    def ended(self) -> bool:
+        """Nothing moves it any more. One that is `failed` until somebody resolves its incidents has not ended."""
+        status = self.status
+        return (
+            status is Status.COMPLETED
+            or status is Status.CANCELLED
+            or (status is Status.FAILED and not self.machine.halted)
+        )

@@ -14,38 +14,37 @@ import msgspec
 
 from pliers_workflow.definition.expressions import Budget, BudgetExceeded, ExpressionError
 
-from . import approvals, statechart
-from .clocks import cancel_all, pause_all, resume_all, start_timer
+from . import approvals, firing, life, returning, statechart, steps
+from .clocks import start_timer
 from .commands import (
     CancelInstance,
+    CompleteStep,
+    FailStep,
     FireTimer,
     FireTrigger,
     RecordDecision,
+    ResolveIncident,
     ResumeInstance,
     StartInstance,
     SuspendInstance,
     UpdateData,
 )
-from .content import execute
 from .draft import Draft, Missing, Refused, Trigger, plain
+from .editing import check_data, merge_patch, update_data
 from .events import (
-    DataChanged,
-    IncidentRaised,
+    ApprovalGranted,
+    ApprovalRejected,
+    ChangesRequested,
     StateChanged,
+    StateEntered,
     StatusChanged,
-    TimeoutOccurred,
     TitleChanged,
     TransitionTaken,
-    WorkflowCancelled,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowResumed,
     WorkflowStarted,
-    WorkflowSuspended,
 )
 from .facts import Needs
 from .folding import blank, seal
-from .instance import Incident, Status
+from .instance import Status
 from .outcome import Outcome, Overrun
 from .rejections import Reason, Rejection
 
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
     from .commands import Command
     from .facts import Facts
-    from .instance import Instance, Timer
+    from .instance import Instance
 
 #: Bytes that an instance's data, and its context, may take as JSON.
 DATA_MAX_BYTES = 256_000
@@ -70,7 +69,10 @@ _ENGINE_TRIGGERS = frozenset({"approved", "rejected", "changes_requested", "reca
 _ENGINE_PREFIXES = (
     "approved.", "rejected.", "changes_requested.", "recalled.", "timeout.", "done.state.", "error.",
 )  # fmt: skip
-_ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+#: What can be done with a suspended instance: results that come meanwhile are kept.
+_WHILE_SUSPENDED = frozenset({ResumeInstance, CancelInstance, CompleteStep, FailStep})
+#: Rejections by which the order itself came too late, or from the wrong person; the others are the definition's fault.
+_OVERTAKEN = frozenset({Reason.TIMER_GONE, Reason.STEP_GONE, Reason.NOT_ALLOWED})
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -108,14 +110,15 @@ def interpret(
             _HANDLERS[type(order)](draft, order)
             return _finish(draft, before)
         except Refused as refusal:
-            if type(order) is not FireTimer or refusal.reason in (Reason.TIMER_GONE, Reason.NOT_ALLOWED):
+            unattended = _UNATTENDED.get(type(order))
+            if unattended is None or refusal.reason in _OVERTAKEN:
                 return Rejection(refusal.reason, refusal.reason.message, refusal.details)
-            # Nobody reads a timer's rejection, and its hour will not come again: the instance stays where it is, and
-            # an operator hears of it. What the refusal rested on stays on record.
+            # Nobody reads this rejection. What it rested on stays on record.
             looked_at = draft.looked_at
             draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
             draft.looked_at = looked_at
-            _raise_incident(draft, order, refusal)
+            unattended(draft, order, refusal)
+            steps.work_off(draft)
             return _finish(draft, before)
     except Missing as missing:
         return Needs(missing.keys, missing.scripts)
@@ -131,10 +134,10 @@ def _refused_at_once(instance: Instance, command: Command) -> Reason | None:
     if command.expected_revision is not None and command.expected_revision != instance.revision:
         return Reason.REVISION_CONFLICT
     status = instance.status
-    if status in _ENDED:
+    if instance.ended:
         return Reason.INSTANCE_ENDED
     if status is Status.SUSPENDED:
-        if kind is not ResumeInstance and kind is not CancelInstance:
+        if kind not in _WHILE_SUSPENDED:
             return Reason.SUSPENDED
     elif kind is ResumeInstance:
         return Reason.NOT_SUSPENDED
@@ -151,11 +154,12 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
     """Derive what holds for the command as a whole, and read the draft out."""
     instance = draft.instance
     if not draft.running:
-        _complete(draft)
+        life.complete(draft)
     if instance.current_state != before.current_state:
         draft.emit(StateChanged(before.current_state or None, instance.current_state, _cause(draft)))
-    if instance.status is Status.PENDING or instance.status is Status.RUNNING:
-        draft.emit(StatusChanged("waiting"))
+    status = instance.status
+    if status is not Status.WAITING or instance.machine.steps or instance.machine.incidents:
+        _derive_status(draft, before)
     if instance.data is not before.data:
         _check_size("data", instance.data)
         if draft.chart.title:
@@ -164,6 +168,16 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
         _check_size("context", instance.context)
     seal(instance, before.revision + 1, draft.now)
     return Outcome(instance, tuple(draft.events), tuple(draft.effects), draft.looked_at)
+
+
+def _derive_status(draft: Draft, before: Instance) -> None:
+    instance = draft.instance
+    if instance.status is Status.SUSPENDED or instance.ended:
+        return
+    answered = before.status is Status.ESCALATED and any(type(event) in _ANSWERS for event in draft.events)
+    status = life.status_of(instance, attended=answered)
+    if status is not instance.status:
+        draft.emit(StatusChanged(status.value))  # type: ignore[arg-type]  # one of those that follow from what is at work
 
 
 def _cause(draft: Draft) -> str | None:
@@ -198,40 +212,6 @@ def _text(draft: Draft, path: tuple[str, ...]) -> str:
     return value if isinstance(value, str) else _encoder.encode(value).decode()
 
 
-def _complete(draft: Draft) -> None:
-    """A top-level final state was entered: its exit actions run (SCXML exitInterpreter), everything else stops."""
-    state = next(each for each in draft.active if each.parent is None and each.kind == "final")
-    if state.exit_actions:
-        execute(draft, state.exit_actions, f"exit of {state.id}")
-    approvals.withdraw_all(draft, "state_left")
-    cancel_all(draft)
-    draft.emit(WorkflowCompleted(state.id))
-
-
-def _raise_incident(draft: Draft, order: FireTimer, refusal: Refused) -> None:
-    timer = draft.instance.machine.timers[order.timer]
-    _consume(draft, timer)
-    explanation = refusal.details.get("explanation") or refusal.details
-    cause = explanation.get("error") if isinstance(explanation, Mapping) else None
-    incident = Incident(
-        id=f"incident/{draft.number('incident')}",
-        code=str(refusal.reason),
-        message=f"{refusal.reason.message} (timer {timer.trigger}{f': {cause}' if cause else ''})",
-        state=timer.state,
-        raised_at=draft.now,
-    )
-    draft.emit(IncidentRaised(incident))
-
-
-# -- who may -----------------------------------------------------------------------------------------------------------
-
-
-def _allow(draft: Draft, subjects: tuple[str, ...]) -> None:
-    """Refuse whoever is neither among the subjects nor an operator."""
-    if not draft.actor.operates and not draft.is_subject(subjects, draft.actor.user):
-        raise Refused(Reason.NOT_ALLOWED, allowed=[*subjects, "operator"])
-
-
 # -- start -------------------------------------------------------------------------------------------------------------
 
 
@@ -254,27 +234,21 @@ def _start(draft: Draft, order: StartInstance) -> None:
             submission_id=order.submission_id,
             submission=order.submission,
             external_key=order.external_key,
+            parent=order.parent,
         )
     )
-    _allow(draft, chart.start_access)
+    if order.parent is not None:
+        steps.tell_parent_begun(draft)
+    draft.allow(chart.start_access)
     if requester != actor.user:
-        _allow(draft, ())
-    _check_data(draft, order.data)
+        draft.allow(())
+    check_data(draft, order.data)
     if chart.workflow_clock is not None:
         clock = chart.workflow_clock
         assert clock.after_ms is not None
         start_timer(draft, kind="workflow", trigger=clock.trigger, budget_ms=clock.after_ms)
     statechart.enter_initial(draft)
     statechart.run_to_rest(draft)
-
-
-def _check_data(draft: Draft, data: Mapping[str, Any]) -> None:
-    findings = draft.chart.check_data(data)
-    if findings:
-        raise Refused(
-            Reason.DATA_INVALID,
-            findings=[{"pointer": pointer, "message": message} for pointer, message in findings],
-        )
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------
@@ -328,12 +302,12 @@ def _fire_nothing(draft: Draft, trigger: Trigger) -> None:
     if not found and trigger.name == "resubmit":
         state = _awaiting_changes(draft)
         if state is not None:
-            _allow(draft, ("requester",))
+            draft.allow(("requester",))
             approvals.resubmit(draft, state)
             statechart.run_to_rest(draft)
             return
     if not found:
-        _allow(draft, chart.advance_access)
+        draft.allow(chart.advance_access)
         raise Refused(Reason.UNKNOWN_TRIGGER, trigger=trigger.name, available=available_triggers(draft))
     operates, may_take = draft.actor.operates, _may_take(draft)
     open_to_actor = [each for each in found if operates or may_take(each)]
@@ -397,148 +371,26 @@ def _decide(draft: Draft, order: RecordDecision) -> None:
     statechart.run_to_rest(draft)
 
 
-def _update_data(draft: Draft, order: UpdateData) -> None:
-    _check_editable(draft)
-    before = draft.instance.data
-    after = dict(order.data) if order.data is not None else dict(before)
-    if order.patch is not None:
-        after = merge_patch(after, order.patch)
-    _check_data(draft, after)
-    # What the patch does not name is the same object. Else by their JSON, because 1 == true, and 1.0 is written otherwise.
-    changed = {
-        key: value
-        for key, value in after.items()
-        if key not in before or (before[key] is not value and _encoder.encode(before[key]) != _encoder.encode(value))
-    }
-    draft.emit(DataChanged(set=changed, removed=tuple([key for key in before if key not in after])))
-    statechart.run_to_rest(draft)
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """
-    Merge as RFC 7396 says: null removes, maps merge, everything else replaces.
-
-    >>> merge_patch({"a": {"b": 1, "c": 2}}, {"a": {"b": None, "d": 3}})
-    {'a': {'c': 2, 'd': 3}}
-    """
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge_patch(merged.get(key), value)
-    return merged
-
-
-def _check_editable(draft: Draft) -> None:
-    """
-    Who may edit the data: each active atomic state asks its nearest `editableBy`, its own first.
-
-    Where no active state has one, the requester may, but nobody while an approval chain is asking. Operators always.
-    """
-    if draft.actor.operates:
-        return
-    subjects: dict[str, None] = {}
-    explicit = False
-    for state in draft.active:
-        if state.kind not in ("atomic", "final"):
-            continue
-        for owner in (state, *state.ancestors):
-            if owner.editable_by is not None:
-                explicit = True
-                subjects.update(dict.fromkeys(owner.editable_by))
-                break
-    if explicit:
-        if not subjects:
-            raise Refused(Reason.DATA_LOCKED, state=draft.instance.current_state)
-        _allow(draft, tuple(subjects))
-        return
-    _allow(draft, ("requester",))
-    asking = [run.state for run in draft.instance.machine.chains.values() if run.status in ("asking", "stuck")]
-    if asking:
-        raise Refused(Reason.DATA_LOCKED, state=asking[0])
-
-
-# -- the life of an instance -------------------------------------------------------------------------------------------
-
-
-def _suspend(draft: Draft, order: SuspendInstance) -> None:
-    _allow(draft, ())
-    pause_all(draft)
-    draft.emit(WorkflowSuspended(order.reason))
-
-
-def _resume(draft: Draft, order: ResumeInstance) -> None:
-    _allow(draft, ())
-    draft.emit(WorkflowResumed(order.reason))
-    resume_all(draft)
-
-
-def _cancel(draft: Draft, order: CancelInstance) -> None:
-    _allow(draft, draft.chart.cancel_access)
-    approvals.withdraw_all(draft, "cancelled")
-    cancel_all(draft)
-    draft.emit(WorkflowCancelled(order.reason))
-
-
-# -- timers ------------------------------------------------------------------------------------------------------------
-
-
-def _fire_timer(draft: Draft, order: FireTimer) -> None:
-    _allow(draft, ())
-    timer = draft.instance.machine.timers.get(order.timer)
-    if timer is None or timer.due_at is None or timer.due_at > draft.now:
-        raise Refused(Reason.TIMER_GONE, timer=order.timer)
-    _consume(draft, timer)
-    if timer.kind == "stage":
-        # What the stage does by itself comes first; a transition may still react to the trigger.
-        approvals.stage_timed_out(draft, timer)
-        statechart.macrostep(draft)
-    if draft.running:
-        data = timer.data if timer.kind == "send" else _timer_data(timer)
-        taken = statechart.deliver(draft, Trigger(timer.trigger, data))
-        if timer.kind == "workflow" and not taken:
-            _fail(draft, timer)
-            return
-        statechart.run_to_rest(draft)
-
-
-def _consume(draft: Draft, timer: Timer) -> None:
-    draft.emit(
-        TimeoutOccurred(
-            timer=timer.id,
-            kind=timer.kind,
-            trigger=timer.trigger,
-            due_at=timer.due_at or draft.now,
-            state=timer.state,
-            stage=timer.stage,
-        )
-    )
-
-
-def _timer_data(timer: Timer) -> dict[str, Any]:
-    data = {"timer": timer.id, "kind": timer.kind, "state": timer.state, "stage": timer.stage}
-    return {key: value for key, value in data.items() if value is not None}
-
-
-def _fail(draft: Draft, timer: Timer) -> None:
-    approvals.withdraw_all(draft, "cancelled")
-    cancel_all(draft)
-    minutes = timer.budget_ms / 60_000
-    draft.emit(WorkflowFailed("TIMEOUT_ERROR", f"The workflow did not end within {minutes:g} minutes."))
-
-
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     StartInstance: _start,
     FireTrigger: _fire,
     RecordDecision: _decide,
-    UpdateData: _update_data,
-    SuspendInstance: _suspend,
-    ResumeInstance: _resume,
-    CancelInstance: _cancel,
-    FireTimer: _fire_timer,
+    UpdateData: update_data,
+    SuspendInstance: life.suspend,
+    ResumeInstance: life.resume,
+    CancelInstance: life.cancel,
+    FireTimer: firing.fire_timer,
+    CompleteStep: returning.record_result,
+    FailStep: returning.record_result,
+    ResolveIncident: returning.resolve_incident,
 }
+#: Orders that nobody stands behind who could do anything about a refusal: what happens instead.
+_UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {
+    FireTimer: firing.could_not_fire,
+    CompleteStep: returning.could_not_record,
+    FailStep: returning.could_not_record,
+}
+#: What answers an escalation: a decision, or that the instance moved.
+_ANSWERS = frozenset({StateEntered, ApprovalGranted, ApprovalRejected, ChangesRequested})
 
 __all__ = ["BUDGET_STEPS", "DATA_MAX_BYTES", "available_triggers", "interpret", "merge_patch"]

@@ -1,8 +1,9 @@
 """Try a definition without a database: the same interpreter on a clock that is moved by hand.
 
 Nothing here is a second engine. A simulation keeps one instance, gives it commands, answers the facts they need from a
-directory made up on the spot, and lets timers fire when its clock passes them, each at its own instant. Before it hands
-out an outcome it folds the events over the instance before, so that whoever simulates also tests that law.
+directory made up on the spot, and lets timers fire when its clock passes them, each at its own instant. Steps that are
+done outside are left to a hook, or stand in `jobs` until they are completed by hand. Before it hands out an outcome it
+folds the events over the instance before, so that whoever simulates also tests that law.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from .commands import (
     Actor,
     CancelInstance,
     Command,
+    CompleteStep,
+    FailStep,
     FireTimer,
     FireTrigger,
     Order,
     RecordDecision,
+    ResolveIncident,
     ResumeInstance,
     StartInstance,
     SuspendInstance,
     UpdateData,
 )
+from .effects import AwaitEvent, CancelStep, ScheduleStep, SendOrder, StartChild, StopAwaiting
 from .facts import Members, Needs, ScriptAnswer, User
 from .folding import fold
 from .interpret import BUDGET_STEPS, interpret
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from .events import Event
     from .facts import Fact, ScriptRequest
     from .instance import Instance, Timer
+    from .step_runs import StepRun
 
 #: The clock's first reading, where none is given.
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,6 +118,16 @@ class SimulatedDirectory:
 
 
 @dataclass(slots=True, frozen=True)
+class StepAnswer:
+    """What came of a step that was done outside: an output, or the code of a failure."""
+
+    output: Any = None
+    code: str | None = None
+    message: str = "made up"
+    retryable: bool = True
+
+
+@dataclass(slots=True, frozen=True)
 class Recorded:
     """One accepted command of a simulation: what would be a history row."""
 
@@ -133,9 +149,15 @@ class Simulation:
         start: datetime = START,
         *,
         run_script: Callable[[ScriptRequest], ScriptAnswer] | None = None,
+        run_step: Callable[[ScheduleStep], StepAnswer | None] | None = None,
         instance_id: str = "simulated",
     ) -> None:
-        """`start` is the clock's first reading; `run_script` runs script conditions, which fail without it."""
+        """
+        `start` is the clock's first reading; `run_script` runs script conditions, which fail without it.
+
+        `run_step` does what steps leave to workers, as soon as it is due; where it gives None, or is not there, the step
+        waits in `jobs` for `complete` or `fail`.
+        """
         self.chart = chart
         self.definition = definition
         if directory is None:
@@ -146,7 +168,16 @@ class Simulation:
         self.instance: Instance | None = None
         #: accepted commands, in order
         self.history: list[Recorded] = []
+        #: steps left to workers and not settled, by run
+        self.jobs: dict[str, ScheduleStep] = {}
+        #: orders for other instances, and the starts of sub-workflows, as they were left
+        self.orders: list[SendOrder | StartChild] = []
+        #: events awaited, by run
+        self.awaited: dict[str, AwaitEvent] = {}
         self._run_script = run_script
+        self._run_step = run_step
+        #: runs whose job the hook has left for somebody else
+        self._left: set[str] = set()
         self._instance_id = instance_id
 
     @property
@@ -219,23 +250,63 @@ class Simulation:
         """Cancel."""
         return self.give(CancelInstance(), user)
 
+    def complete(self, step: str, output: Any = None) -> Outcome | Rejection:
+        """Complete the attempt at work of a step, by its id or its run."""
+        run = self.run_of(step)
+        return self.give(CompleteStep(run.id, run.attempt, output), None)
+
+    def fail(
+        self, step: str, code: str = "FAILED", *, message: str = "made up", retryable: bool = True
+    ) -> Outcome | Rejection:
+        """Fail the attempt at work of a step, by its id or its run."""
+        run = self.run_of(step)
+        return self.give(FailStep(run.id, run.attempt, code, message, retryable), None)
+
+    def resolve(
+        self, action: Literal["retry", "skip", "give_up"], incident: str | None = None, **rest: Any
+    ) -> Outcome | Rejection:
+        """Resolve an incident as an operator: the only one, where none is named."""
+        if incident is None:
+            assert self.instance is not None
+            (incident,) = self.instance.machine.incidents
+        return self.give(ResolveIncident(incident, action, "because", **rest), None)
+
+    def run_of(self, step: str) -> StepRun:
+        """The run at work of this id, or the first one of a step of this id."""
+        assert self.instance is not None
+        runs = self.instance.machine.steps.values()
+        return next(run for run in runs if step in (run.id, run.step_id))
+
     def advance(self, milliseconds: float) -> list[Timer]:
         """Move the clock on; what becomes due on the way fires, each at its own instant. Answers what fired."""
         until = self.now + timedelta(milliseconds=milliseconds)
         fired: list[Timer] = []
-        while (timer := self._next_timer(until)) is not None:
-            assert timer.due_at is not None
-            if len(fired) >= FIRINGS_MAX:
-                raise RuntimeError(f"{FIRINGS_MAX} timers fired and the clock has not arrived: the chart has no end")
-            self.now = max(self.now, timer.due_at)
-            answer = self.give(FireTimer(timer.id), None)
-            assert isinstance(answer, Outcome), answer
-            fired.append(timer)
+        while True:
+            timer, job = self._next_timer(until), self._next_job(until)
+            if timer is not None and (job is None or (timer.due_at or until) <= job.due_at):
+                assert timer.due_at is not None
+                if len(fired) >= FIRINGS_MAX:
+                    raise RuntimeError(f"{FIRINGS_MAX} timers fired and the clock has not arrived: no end is in sight")
+                self.now = max(self.now, timer.due_at)
+                answer = self.give(FireTimer(timer.id), None)
+                assert isinstance(answer, Outcome), answer
+                fired.append(timer)
+            elif job is not None:
+                self.now = max(self.now, job.due_at)
+                self._work()
+            else:
+                break
         self.now = until
         return fired
 
     def give(self, order: Order, user: str | None, permissions: tuple[str, ...] = ()) -> Outcome | Rejection:
-        """Interpret any order, with whatever facts it needs, and keep what it comes to."""
+        """Interpret any order, with whatever facts it needs, keep what it comes to, and let the steps that are due run."""
+        answer = self._give(order, user, permissions)
+        if self.jobs:
+            self._work()
+        return answer
+
+    def _give(self, order: Order, user: str | None, permissions: tuple[str, ...]) -> Outcome | Rejection:
         directory = self.directory
         directory.meet(user)
         command = Command(id=f"command/{len(self.history) + 1}", actor=Actor(user, permissions), order=order)
@@ -263,7 +334,42 @@ class Simulation:
         folded = fold(self.instance, outcome.events, seq=seq, at=at, instance_id=self._instance_id)
         assert folded == instance, "folding the events does not give the instance"
         self.instance = instance
+        for effect in outcome.effects:
+            match effect:
+                case ScheduleStep(step=run):
+                    self.jobs[run] = effect
+                    self._left.discard(run)
+                case CancelStep(step=run):
+                    self.jobs.pop(run, None)
+                case AwaitEvent(step=run):
+                    self.awaited[run] = effect
+                case StopAwaiting(step=run):
+                    self.awaited.pop(run, None)
+                case SendOrder() | StartChild():
+                    self.orders.append(effect)
         self.history.append(Recorded(seq, at, command, outcome.events, outcome.facts))
+
+    def _work(self) -> None:
+        """Let the hook do the steps that are due."""
+        for _ in range(FIRINGS_MAX):
+            job = self._next_job(self.now)
+            if job is None:
+                return
+            assert self._run_step is not None
+            answer = self._run_step(job)
+            if answer is None:
+                self._left.add(job.step)
+            elif answer.code is None:
+                self._give(CompleteStep(job.step, job.attempt, answer.output), None, ())
+            else:
+                self._give(FailStep(job.step, job.attempt, answer.code, answer.message, answer.retryable), None, ())
+        raise RuntimeError(f"{FIRINGS_MAX} steps were done at one instant: no end is in sight")
+
+    def _next_job(self, until: datetime) -> ScheduleStep | None:
+        if self._run_step is None:
+            return None
+        due = [job for job in self.jobs.values() if job.due_at <= until and job.step not in self._left]
+        return min(due, key=lambda job: (job.due_at, int(job.step[5:])), default=None)
 
     def _script(self, request: ScriptRequest) -> ScriptAnswer:
         if self._run_script is None:
@@ -271,7 +377,7 @@ class Simulation:
         return self._run_script(request)
 
     def _next_timer(self, until: datetime) -> Timer | None:
-        if self.instance is None or self.instance.status.ended:
+        if self.instance is None or self.instance.ended:
             return None
         due = [
             (timer.due_at, int(timer.id.rpartition("/")[2]), timer)

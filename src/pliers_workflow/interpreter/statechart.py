@@ -3,7 +3,7 @@
 A trigger is worked off in a *macrostep*: microstep after microstep, eventless transitions before internal triggers,
 until nothing is enabled. Each *microstep* exits the exit set from the innermost state outwards, runs the transitions'
 actions, and enters the entry set from the outermost inwards, both in document order. What we add is said where it
-stands: `priority` (already in the order of a state's transitions), approval chains, choices, clocks, and that triggers
+stands: `priority` (already in the order of a state's transitions), approval chains, steps, choices, clocks, and that triggers
 sent without delay are delivered before the command is over, since there is nobody else to wait for.
 
 What depends only on the chart is worked out once and kept there: the candidates of a state for a trigger (its own
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pliers_workflow.definition.expressions import ExpressionError
 
-from . import approvals
+from . import approvals, steps
 from .clocks import cancel_timer, start_timer
 from .content import execute, fail, minutes_to_ms
 from .draft import Refused, Trigger
@@ -80,12 +80,15 @@ def macrostep(draft: Draft) -> None:
     """Eventless transitions first, then the internal queue, until both are exhausted (SCXML §3.13)."""
     while draft.running:
         enabled = select_transitions(draft, None)
-        if not enabled:
-            if not draft.internal:
-                return
-            deliver(draft, draft.internal.popleft())
-        else:
+        if enabled:
             microstep(draft, enabled)
+            continue
+        if not draft.internal:
+            return
+        trigger = draft.internal.popleft()
+        taken = deliver(draft, trigger)
+        if trigger.step is not None:
+            (steps.taken if taken else steps.not_taken)(draft, trigger.step)
 
 
 def deliver(draft: Draft, trigger: Trigger) -> bool:
@@ -197,7 +200,7 @@ def select_transitions(
                 holds = asked[transition]
             else:
                 source = transition.source
-                if not name and source.chain is not None and not approvals.chain_granted(draft.instance, source.id):
+                if not name and source.busy and not _at_rest(draft, source):
                     continue
                 if allowed is not None and not allowed(transition):
                     continue
@@ -225,6 +228,13 @@ def select_transitions(
     if len(enabled) > 1:
         return remove_conflicting_transitions(draft, enabled)
     return enabled
+
+
+def _at_rest(draft: Draft, state: State) -> bool:
+    """Whether a state's steps are done and its chain is granted, for which its eventless transitions wait."""
+    if state.steps is not None and state.id in draft.instance.machine.working:
+        return False
+    return state.chain is None or approvals.chain_granted(draft.instance, state.id)
 
 
 def _has_default(choice: State) -> bool:
@@ -464,8 +474,11 @@ def _exit(draft: Draft, leaving: Sequence[State]) -> None:
     for state in reversed(leaving):
         if state.exit_actions:
             execute(draft, state.exit_actions, f"exit of {state.id}")
-        if state.chain is not None:
-            approvals.leave_state(draft, state)
+        if state.busy:
+            if state.chain is not None:
+                approvals.leave_state(draft, state)
+            if state.steps is not None:
+                steps.leave_state(draft, state)
         if state.clocks:
             for timer in draft.instance.machine.timers.values():
                 if timer.state == state.id and timer.kind == "state":
@@ -481,7 +494,7 @@ def _to_remember(active: Iterable[State], parent: State, history: State) -> tupl
 
 
 def _enter(draft: Draft, entries: Iterable[Entered]) -> None:
-    """Enter states in document order (SCXML enterStates); then start their clocks, then their approval chains."""
+    """Enter states in document order (SCXML enterStates); then start their clocks, then their approval chains and steps."""
     active = draft.active
     for state, content in entries:
         draft.budget.spend(STEP_COST)
@@ -496,13 +509,20 @@ def _enter(draft: Draft, entries: Iterable[Entered]) -> None:
             execute(draft, content, f"initial transition of {state.id}")
         if state.clocks:
             _start_clocks(draft, state)
-        if state.chain is not None:
-            try:
-                approvals.start_chain(draft, state)
-            except ExpressionError as error:
-                fail(draft, error, f"approval chain {state.chain.id}")
+        if state.busy:
+            _start_work(draft, state)
         if state.kind == "final":
             _enter_final(draft, state)
+
+
+def _start_work(draft: Draft, state: State) -> None:
+    if state.chain is not None:
+        try:
+            approvals.start_chain(draft, state)
+        except ExpressionError as error:
+            fail(draft, error, f"approval chain {state.chain.id}")
+    if state.steps is not None:
+        steps.start_steps(draft, state)
 
 
 def _start_clocks(draft: Draft, state: State) -> None:

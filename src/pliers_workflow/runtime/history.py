@@ -7,7 +7,7 @@ edit brought) is left out of the order, so nothing is written twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -15,8 +15,19 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from pliers_workflow.interpreter.commands import Actor, Command, Order, StartInstance, UpdateData
+from pliers_workflow.interpreter.commands import (
+    Actor,
+    Command,
+    CompleteStep,
+    DeliverEvent,
+    FailStep,
+    Order,
+    ResolveIncident,
+    StartInstance,
+    UpdateData,
+)
 from pliers_workflow.interpreter.events import Event
 from pliers_workflow.interpreter.facts import Fact
 from pliers_workflow.interpreter.folding import fold
@@ -60,14 +71,24 @@ def encode_record(
     format: int = FORMAT,
 ) -> bytes:
     """The canonical bytes of a history row, in the format that the nodes agreed on."""
-    order = command.order
-    if type(order) is StartInstance:
-        order = StartInstance(instance_id=order.instance_id, definition_id=order.definition_id, data={})
-    elif type(order) is UpdateData:
-        order = UpdateData()
+    strip = _REPEATED.get(type(command.order))
+    order = command.order if strip is None else strip(command.order)
     return _encoder.encode(
         Record(format, instance_id, seq, at, RecordedCommand(command.id, command.actor, order), events, facts)
     )
+
+
+#: What a row's events repeat of its order is left out of the order.
+_REPEATED: Final[dict[type, Callable[[Any], Order]]] = {
+    StartInstance: lambda order: StartInstance(order.instance_id, order.definition_id, {}),
+    UpdateData: lambda order: UpdateData(),
+    CompleteStep: lambda order: CompleteStep(order.step, order.attempt),
+    FailStep: lambda order: replace(order, message="", details={}),
+    ResolveIncident: lambda order: replace(order, patch=None, output=None),
+    DeliverEvent: lambda order: (
+        order if order.action == "escalate" else replace(order, event=replace(order.event, data=None))
+    ),
+}
 
 
 def decode_record(record: str | bytes) -> Record:

@@ -33,7 +33,7 @@ class RecentInstances:
 
     def keep(self, key: Key, instance: Instance, history_hash: bytes, record_bytes: int) -> None:
         """Keep an instance as it was just committed; one that has ended or is large is let go."""
-        if instance.status.ended or record_bytes > _RECORD_MAX:
+        if instance.ended or record_bytes > _RECORD_MAX:
             self._kept.pop(key, None)
             return
         self._kept[key] = (instance, history_hash)

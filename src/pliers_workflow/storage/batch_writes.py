@@ -105,7 +105,7 @@ class BatchWrites:
         context = None if before is not None and before.context is after.context else _encode(after.context).decode()
         machine = _encode(after.machine).decode()
         configuration = " ".join(after.configuration)
-        timeout_at = None if after.status.ended else after.timeout_at
+        timeout_at = None if after.ended else after.timeout_at
         if before is not None:
             self._rows["changed"].append((
                 tenant_id, after.id, before.revision, after.revision, directory_revision, history_hash,
@@ -119,6 +119,8 @@ class BatchWrites:
                 after.last_activity_at, timeout_at, after.assigned_to, after.title, after.definition_id,
                 after.definition_name, after.version, after.submission_id, _encode(after.submission).decode(),
                 after.external_key, after.requester, after.created_by, after.created_at, after.started_at,
+                None if after.parent is None else after.parent.instance,
+                None if after.parent is None else after.parent.step,
             ))  # fmt: skip
 
     def history(

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+from pliers_workflow.interpreter.identity import child_instance_id
+
 __all__ = [
     "approval_id",
     "birth",
@@ -59,18 +61,6 @@ def new_instance_id(now: datetime) -> str:
         _last = stamp
     random = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
     return _text(f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{0x8000_0000_0000_0000 | random:016x}")
-
-
-def child_instance_id(parent_id: str, counter: int, now: datetime) -> str:
-    """
-    Say the id of a parent's `counter`-th child, born at `now`: a UUIDv7 whose other bits come from the parent.
-
-    >>> at = datetime(2026, 3, 2, tzinfo=UTC)
-    >>> child_instance_id("019ca3b5-1000-7000-8000-000000000000", 1, at)[:18]
-    '019cabd8-3800-7f0b'
-    """
-    digest = sha256(f"child\0{parent_id}\0{counter}".encode()).hexdigest()
-    return _text(f"{milliseconds(now):012x}7{digest[:3]}{_variant(digest[3])}{digest[4:19]}")
 
 
 def approval_id(instance_id: str, item: str) -> str:

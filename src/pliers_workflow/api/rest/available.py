@@ -54,7 +54,7 @@ async def caller_of(call: Call) -> Caller:
 def available_triggers(chart: Chart, instance: Instance, caller: Caller) -> list[str]:
     """Triggers from outside that transitions of the active states take from this caller, in the order of asking."""
     triggers: dict[str, None] = {}
-    if instance.status.ended or instance.status is Status.SUSPENDED:
+    if instance.ended or instance.status is Status.SUSPENDED:
         return []
     for state_id in reversed(instance.configuration):
         state = chart.by_id.get(state_id)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from ..document import WorkflowDefinition
 from ..findings import Findings
+from ..step_walking import StepWalk
 from ..tree import Tree
-from . import approvals, clocks, data_schema, expressions, flow, names, states, transitions
+from . import approvals, clocks, data_schema, expressions, flow, names, states, steps, transitions
 
 __all__ = ["check_meaning"]
 
@@ -18,13 +19,15 @@ __all__ = ["check_meaning"]
 def check_meaning(definition: WorkflowDefinition, findings: Findings, *, whole: bool = True) -> None:
     """Run every check on a document whose shape holds; nothing follows the transitions if it is not `whole`."""
     tree = Tree(definition.state_machine)
-    names.check(definition, tree, findings)
+    walk = StepWalk(definition, tree)
+    names.check(definition, tree, walk, findings)
     states.check(definition, tree, findings)
     transitions.check(definition, tree, findings)
     approvals.check(definition, tree, findings)
+    steps.check(definition, tree, walk, findings)
     clocks.check(definition, tree, findings)
     schema_holds = data_schema.check(definition, findings)
-    expressions.check(definition, tree, findings, schema_holds=schema_holds)
+    expressions.check(definition, tree, walk, findings, schema_holds=schema_holds)
     if whole and not findings.errors:
         # These follow the transitions, and would blame the author for what a wrong name has cut off.
         flow.check(tree, findings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..document import ConditionExpression, GuardFunction, WorkflowDefinition
 from ..expressions import (
@@ -15,6 +15,7 @@ from ..expressions import (
 )
 from ..findings import Findings, Severity, pointer
 from ..sharing import shared_expression
+from ..step_walking import StepWalk, step_conditions, step_expressions
 from ..tree import Tree
 from ..walking import Expected, conditions, expressions
 
@@ -22,9 +23,12 @@ from ..walking import Expected, conditions, expressions
 _Problems: TypeAlias = tuple[tuple[Severity, str, str, str | None], ...]
 
 
-def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, schema_holds: bool) -> None:
+def check(
+    definition: WorkflowDefinition, tree: Tree, walk: StepWalk, findings: Findings, *, schema_holds: bool
+) -> None:
     """See the module. Without a usable schema only the syntax is checked."""
-    checker = _Checker(Environment(definition.data_schema) if schema_holds else None)
+    outside = {"steps": _steps(walk.seen_outside)} if walk.all else None
+    checker = _Checker(Environment(definition.data_schema, roots=outside) if schema_holds else None)
     for at, condition in conditions(definition, tree):
         if isinstance(condition, str):
             _report(checker.problems(condition, "bool"), at, findings)
@@ -34,6 +38,48 @@ def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, sch
         _report(checker.problems(placed.source, placed.expected), placed.pointer, findings)
     for name, guard in definition.state_machine.guards.items():
         _timeout(name, guard, findings)
+    _of_steps(definition, walk, findings, schema_holds=schema_holds)
+
+
+def _of_steps(definition: WorkflowDefinition, walk: StepWalk, findings: Findings, *, schema_holds: bool) -> None:
+    """Expressions of steps see more: other steps, elements of loops, their own output. What it is depends on the place."""
+    checkers: dict[tuple[frozenset[str], frozenset[str]], _Checker] = {}
+    reported: set[tuple[str, str]] = set()
+
+    def checker(ids: frozenset[str], names: frozenset[str]) -> _Checker:
+        found = checkers.get((ids, names))
+        if found is None:
+            roots = {"steps": _steps(ids), **dict.fromkeys(names)}
+            environment = Environment(definition.data_schema, roots=roots) if schema_holds else None
+            found = checkers[ids, names] = _Checker(environment)
+        return found
+
+    for placed in walk.all:
+        ids, variables = walk.visible(placed), placed.place.variables
+        # A step in several places is written once, and told once of each mistake.
+        found = Findings()
+        for at, condition in step_conditions(placed):
+            if isinstance(condition, str):
+                _report(checker(ids, variables).problems(condition, "bool"), at, found)
+            else:
+                _condition(condition, at, checker(ids, variables), found)
+        for expression, names in step_expressions(placed):
+            problems = checker(ids, variables | names).problems(expression.source, expression.expected)
+            _report(problems, expression.pointer, found)
+        for one in found.all:
+            if (one.pointer, one.message) not in reported:
+                reported.add((one.pointer, one.message))
+                findings.add(one.severity, one.code, one.pointer, one.message, one.hint)
+
+
+def _steps(ids: frozenset[str]) -> dict[str, Any]:
+    """What `steps` is, as a JSON Schema: finished steps by id."""
+    ended = {
+        "type": "object",
+        "properties": {"status": {"enum": ["completed", "failed", "skipped"]}, "output": {}, "error": {}},
+        "additionalProperties": False,
+    }
+    return {"type": "object", "properties": dict.fromkeys(ids, ended), "additionalProperties": False}
 
 
 class _Checker:

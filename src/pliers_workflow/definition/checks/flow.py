@@ -177,8 +177,8 @@ def _asked_first(edge: Edge) -> bool:
 
 
 def _waits(node: Node) -> bool:
-    """Transitions without trigger wait for the approval chain of their state."""
-    return node.state.properties.approval_chain is not None
+    """Transitions without trigger wait for the approval chain and the steps of their state."""
+    return node.state.properties.approval_chain is not None or bool(node.state.properties.steps)
 
 
 def _must_follow(leaf: Node) -> Edge | None:

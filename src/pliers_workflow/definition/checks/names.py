@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..document import CancelAction, SendAction, WorkflowDefinition
 from ..findings import Findings, did_you_mean, pointer
+from ..step_walking import StepWalk, chains_asked
 from ..tree import Tree, targets_of
 from ..walking import actions, inside, named_actions
 
 
-def check(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> None:
+def check(definition: WorkflowDefinition, tree: Tree, walk: StepWalk, findings: Findings) -> None:
     """See the module."""
     _ids(definition, tree, findings)
     _states(definition, tree, findings)
     _guards(definition, findings)
     _actions(definition, tree, findings)
-    _chains(definition, tree, findings)
+    _chains(definition, tree, walk, findings)
 
 
 def _ids(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> None:
@@ -108,7 +109,7 @@ def _guards(definition: WorkflowDefinition, findings: Findings) -> None:
                 "Rename one of them.",
             )
     dependencies = {name: guard.dependencies for name, guard in machine.guards.items()}
-    for name in _circles(dependencies):
+    for name in circles(dependencies):
         findings.error(
             "dependency_cycle",
             pointer("stateMachine", "guards", name, "dependencies"),
@@ -147,7 +148,7 @@ def _actions(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> 
     contents: dict[str, tuple[str, ...]] = {}
     for name, at, listed in named_actions(definition):
         contents[name] = tuple(found for one in listed for _, found in inside(at, one) if isinstance(found, str))
-    for name in _circles(contents):
+    for name in circles(contents):
         findings.error(
             "action_cycle",
             pointer("stateMachine", "actions", name),
@@ -158,9 +159,9 @@ def _actions(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> 
         findings.warning("unused", pointer("stateMachine", "actions", name), f"Nothing uses the action `{name}`.")
 
 
-def _chains(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> None:
+def _chains(definition: WorkflowDefinition, tree: Tree, walk: StepWalk, findings: Findings) -> None:
     known = {chain.id for chain in definition.approval_chains}
-    used: set[str] = set()
+    used = {chain for _, chain in chains_asked(walk)}
     for node in tree.nodes:
         chain = node.state.properties.approval_chain
         if chain is not None:
@@ -173,16 +174,16 @@ def _chains(definition: WorkflowDefinition, tree: Tree, findings: Findings) -> N
             findings.warning(
                 "unused",
                 f"/approvalChains/{index}",
-                f"No state starts the chain `{one.id}`.",
-                "Name it in a state's `properties.approvalChain`.",
+                f"No state and no step starts the chain `{one.id}`.",
+                "Name it in a state's `properties.approvalChain`, or in a step of type `approval`.",
             )
 
 
-def _circles(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
+def circles(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
     """
     Give one node of each circle, without recursion.
 
-    >>> _circles({"a": ("b",), "b": ("a",), "c": ("a",), "d": ("d",)})
+    >>> circles({"a": ("b",), "b": ("a",), "c": ("a",), "d": ("d",)})
     ['a', 'd']
     """
     found = []

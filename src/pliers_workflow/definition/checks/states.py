@@ -45,12 +45,13 @@ def _content(node: Node, *names: str) -> str | None:
         "exitActions": bool(state.exit_actions),
         "timeouts": bool(state.timeouts),
         "properties/approvalChain": state.properties.approval_chain is not None,
+        "properties/steps": bool(state.properties.steps),
     }
     return next((name for name in names if has[name]), None)
 
 
 def _final(node: Node, findings: Findings) -> None:
-    part = _content(node, "substates", "timeouts", "properties/approvalChain")
+    part = _content(node, "substates", "timeouts", "properties/approvalChain", "properties/steps")
     if part is not None:
         findings.error(
             "final_with_content",
@@ -76,7 +77,9 @@ def _final(node: Node, findings: Findings) -> None:
 
 
 def _history(node: Node, tree: Tree, findings: Findings) -> None:
-    part = _content(node, "substates", "entryActions", "exitActions", "timeouts", "properties/approvalChain")
+    part = _content(
+        node, "substates", "entryActions", "exitActions", "timeouts", "properties/approvalChain", "properties/steps"
+    )
     if part is not None:
         findings.error(
             "history_with_content",
@@ -109,7 +112,7 @@ def _history(node: Node, tree: Tree, findings: Findings) -> None:
 
 
 def _choice(node: Node, findings: Findings) -> None:
-    part = _content(node, "substates", "timeouts", "properties/approvalChain")
+    part = _content(node, "substates", "timeouts", "properties/approvalChain", "properties/steps")
     if part is not None:
         findings.error(
             "choice_with_content",

@@ -11,7 +11,6 @@ from ..findings import Findings, pointer
 def check_unsupported(document: Mapping[str, Any], findings: Findings) -> None:
     """Look for such keys in the document itself, whose shape may be wrong elsewhere. Empty values are harmless."""
     for key, what in (
-        ("steps", "Steps"),
         ("eventHooks", "Event hooks"),
         ("sla", "Service levels"),
         ("migrations", "Migrations"),
@@ -19,7 +18,6 @@ def check_unsupported(document: Mapping[str, Any], findings: Findings) -> None:
         _refuse(document.get(key), (key,), what, findings)
     timeouts = document.get("timeoutConfig")
     if isinstance(timeouts, Mapping):
-        _refuse(timeouts.get("stepTimeouts"), ("timeoutConfig", "stepTimeouts"), "Timeouts of steps", findings)
         _refuse(timeouts.get("escalationRules"), ("timeoutConfig", "escalationRules"), "Escalation rules", findings)
     chains = document.get("approvalChains")
     for position, chain in enumerate(chains if isinstance(chains, list | tuple) else ()):

@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt
 
 from .actions import Action
 from .conditions import Condition, GuardFunction
+from .steps import Step, StepId
 from .words import Document, Expression, Id, Minutes, Name, Subject, Trigger
 
 
@@ -42,6 +43,8 @@ class StateProperties(Document):
     history: Literal["shallow", "deep"] | None = None
     #: the approval chain that is started when this state is entered
     approval_chain: Name | None = None
+    #: run one after another when the state is entered; given up when it is left
+    steps: Annotated[tuple[StepId | Step, ...], Field(max_length=1000)] = ()
     #: final state: the data of the `done.state.PARENT` event, by name
     done_data: dict[str, Expression] | Expression | None = None
     #: who may edit the instance data here. Default: the requester, but nobody while an approval chain is asking
@@ -70,9 +73,9 @@ class WorkflowState(Document):
 class WorkflowTransition(Document):
     """A way out of a state (spec: WorkflowTransition).
 
-    Without `trigger` it is taken when its state has come to rest: at once; or, where the state has an approval chain,
-    when that is granted. `condition` and every guard must hold. Among the transitions of one state the higher
-    `priority` is asked first, then the one that stands first in the document.
+    Without `trigger` it is taken when its state has come to rest: at once; or, where the state has steps or an approval
+    chain, when these are done and that is granted. `condition` and every guard must hold. Among the transitions of one
+    state the higher `priority` is asked first, then the one that stands first in the document.
     """
 
     id: Id | None = None

@@ -15,6 +15,11 @@ def only_numbers(value: object) -> object:
     return value
 
 
+def nothing_is_empty(value: object) -> object:
+    """Read null and an empty list as an empty object, where earlier releases took them."""
+    return {} if value is None or value == [] else value
+
+
 #: A definition's, chain's, stage's, guard's or action's name. (`definition.names` refuses UUIDs and fixed path words.)
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$", max_length=255)]
 #: A state's or transition's id.
@@ -36,6 +41,8 @@ Version: TypeAlias = Annotated[
 Path: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$", max_length=500)]
 #: Minutes, fractions allowed; at most ten years.
 Minutes: TypeAlias = Annotated[float, Field(gt=0, le=5_256_000), BeforeValidator(only_numbers)]
+#: A text in which `{…}` holds a CEL expression; `{{` and `}}` are braces.
+Template: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000)]
 #: Who: `requester`, `anyone`, `user:NAME`, `role:KEY` or `group:KEY`.
 Subject: TypeAlias = Annotated[str, Field(pattern=r"^(requester|anyone|(user|role|group):[^\s]{1,200})$")]
 

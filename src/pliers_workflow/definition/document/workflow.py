@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from .approvals import ApprovalChain, ApproverDefinition
 from .conditions import ConditionExpression
 from .machine import StateMachine
-from .words import Document, Id, Minutes, Name, Path, Subject, Version
+from .steps import Step, StepId
+from .words import Document, Id, Minutes, Name, Path, Subject, Version, nothing_is_empty
 
 
 class TimeoutConfiguration(Document):
     """Clocks of states and of the whole workflow (spec: TimeoutConfiguration)."""
 
-    #: comes with steps; refused until then
-    step_timeouts: Any = None
+    #: minutes by step id: the same as the step's `timeoutMinutes`
+    step_timeouts: Annotated[dict[StepId, Minutes], BeforeValidator(nothing_is_empty)] = {}
     #: minutes by state id: the same as a timeout of that state without a name
     state_timeouts: dict[Id, Minutes] = {}
     #: minutes from the start; raises `timeout.workflow`, and fails the instance where no transition handles that
@@ -60,6 +61,8 @@ class WorkflowDefinition(Document):
     metadata: dict[str, Any] = {}
     display: Display = Display()
     state_machine: StateMachine
+    #: steps by name, to be used in several places, or by triggers of `eventHooks`
+    steps: Annotated[dict[StepId, Step], BeforeValidator(nothing_is_empty)] = {}
     approval_chains: tuple[ApprovalChain, ...] = ()
     #: named conditions, for `guards` of transitions
     conditions: dict[Name, ConditionExpression] = {}
@@ -70,7 +73,6 @@ class WorkflowDefinition(Document):
     #: a designer's coordinates; kept as they are
     layout: dict[str, Any] | None = None
     # Come with later releases; refused as `not_supported_yet` until then.
-    steps: Any = None
     event_hooks: Any = None
     sla: Any = None
     migrations: Any = None

@@ -10,10 +10,20 @@ that cannot go on is never silent: it raises an incident, and its open items can
 
 from __future__ import annotations
 
-from .asking import awaits_changes, chain_granted, leave_state, resubmit, stage_timed_out, start_chain, withdraw_all
+from .asking import (
+    ask_again,
+    awaits_changes,
+    chain_granted,
+    leave_state,
+    resubmit,
+    stage_timed_out,
+    start_chain,
+    withdraw_all,
+)
 from .deciding import record_decision
 
 __all__ = [
+    "ask_again",
     "awaits_changes",
     "chain_granted",
     "leave_state",

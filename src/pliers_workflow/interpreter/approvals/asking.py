@@ -8,7 +8,7 @@ from ..draft import Refused
 from ..events import ChainStarted
 from ..rejections import Reason
 from .items import Cause, open_stage, resolve_incidents, run_of, stop_asking
-from .settling import ask_fallbacks, chain_of, go_on, grant, refuse
+from .settling import ask_fallbacks, chain_of, fill_seats, go_on, grant, refuse
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.chart import State
@@ -43,6 +43,17 @@ def resubmit(draft: Draft, state: State) -> None:
     run = run_of(draft.instance, state.id)
     draft.emit(ChainStarted(run.chain, state.id, run.visit, run.round + 1))
     go_on(draft, state, 0, Cause("approve"))
+
+
+def ask_again(draft: Draft, state: State) -> None:
+    """Ask the stage that was stuck once more, with facts as they are now; an operator says that this helps."""
+    run = run_of(draft.instance, state.id)
+    asked = open_stage(run)
+    chain = chain_of(state)
+    if asked is None:  # its condition had failed, so that it was never asked
+        go_on(draft, state, len(run.stages), Cause("approve"))
+    else:
+        fill_seats(draft, state, chain.stage_by_id[asked.id])
 
 
 def leave_state(draft: Draft, state: State) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from msgspec import Struct
 
 from ..clocks import cancel_timer
-from ..effects import OpenWorkItem, SettleWorkItem
+from ..effects import CloseIncident, OpenIncident, OpenWorkItem, SettleWorkItem
 from ..events import ApprovalRequested, ApprovalWithdrawn, IncidentRaised, IncidentResolved
+from ..identity import fingerprint
 from ..instance import Incident, WorkItem
 
 if TYPE_CHECKING:
@@ -111,10 +112,17 @@ def raise_incident(draft: Draft, state: str, stage: str, code: str, message: str
     run = run_of(draft.instance, state)
     if run.stages and run.stages[-1].id == stage and run.stages[-1].status == "stuck":
         return
-    number = draft.number("incident")
-    draft.emit(
-        IncidentRaised(Incident(f"incident/{number}", code, message, state=state, stage=stage, raised_at=draft.now))
+    incident = Incident(
+        id=f"incident/{draft.number('incident')}",
+        code=code,
+        message=message,
+        state=state,
+        stage=stage,
+        raised_at=draft.now,
+        fingerprint=fingerprint(draft.chart.name, f"stage {run.chain}.{stage}", code),
     )
+    draft.emit(IncidentRaised(incident))
+    draft.owe(OpenIncident(incident))
 
 
 def resolve_incidents(draft: Draft, state: str, reason: str) -> None:
@@ -124,3 +132,4 @@ def resolve_incidents(draft: Draft, state: str, reason: str) -> None:
         for incident in incidents.values():
             if incident.state == state and incident.stage is not None:
                 draft.emit(IncidentResolved(incident.id, reason))
+                draft.owe(CloseIncident(incident.id))

@@ -100,6 +100,47 @@ def _ask(draft: Draft, state: State, stage: Stage) -> None:
     _impossible(draft, state, stage)
 
 
+def fill_seats(draft: Draft, state: State, stage: Stage) -> None:
+    """
+    Look again for people for the seats of a stage that is being asked, and ask those who were not asked before.
+
+    Votes and open items stay; a role or group that they belong to gains the members it has gained since.
+    """
+    chain = chain_of(state)
+    run = run_of(draft.instance, state.id)
+    asked = run.stages[-1]
+    found = resolve(draft, stage, barred(draft, chain, stage, run) | spoken(asked))
+    kept = {vote.seat for vote in asked.votes} | {item.seat for item in asked.items}
+    seats = [
+        _refreshed(seat, found.seats, position) if position in kept else _at(found.seats, position, seat)
+        for position, seat in enumerate(asked.seats)
+    ]
+    draft.emit(StageAsked(state.id, stage.id, (*seats, *found.seats[len(seats) :])))
+    verdict = judge(stage, stage_of(draft.instance, state.id))
+    asking = stage_of(draft.instance, state.id)
+    for position, seat in enumerate(asking.seats):
+        if seat.eligible and _wants_more(stage, asking, position) and (stage.parallel or not asking.items):
+            open_item(draft, state.id, position)
+            asking = stage_of(draft.instance, state.id)
+    if verdict is not Verdict.OPEN:
+        vacant = [seat for seat in asking.seats if not seat.eligible]
+        if vacant:
+            raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
+        else:
+            _impossible(draft, state, stage)
+
+
+def _at(seats: tuple[Seat, ...], position: int, otherwise: Seat) -> Seat:
+    return seats[position] if position < len(seats) else otherwise
+
+
+def _refreshed(seat: Seat, found: tuple[Seat, ...], position: int) -> Seat:
+    fresh = _at(found, position, seat)
+    if (fresh.approver_type, fresh.approver) != (seat.approver_type, seat.approver):
+        return seat
+    return msgspec.structs.replace(seat, eligible=tuple(dict.fromkeys((*seat.eligible, *fresh.eligible))))
+
+
 def _open_first(draft: Draft, state: State, stage: Stage) -> None:
     seats = stage_of(draft.instance, state.id).seats
     for position, seat in enumerate(seats):

@@ -71,9 +71,25 @@ def _by(envelope: Envelope) -> str | None:
     return envelope.user
 
 
+def _code(envelope: Envelope) -> str | None:
+    failure: Any = envelope.event.failure  # type: ignore[union-attr]  # of those events that have one
+    return None if failure is None else failure.code
+
+
 _DECIDED: Final = fields("state", "chain", "stage", "item", "user", "principal", "weight", "group")
 _SAID: Final = fields("comments", "attachments", decision_data="data")
 _REASON: Final = fields("reason")
+
+_RUN: Final = fields(
+    step="run.id",
+    step_id="run.step_id",
+    step_type="run.type",
+    state="run.state",
+    parent="run.parent",
+    branch="run.branch",
+    index="run.index",
+    attempt="run.attempt",
+)
 
 #: By type. What every event's data begin with is put before (`common`).
 RULES: Final[Mapping[str, Rule]] = {
@@ -158,9 +174,37 @@ RULES: Final[Mapping[str, Rule]] = {
         ),
         fields(message="incident.message"),
     ),
-    "workflow.incident.resolved": Rule("an incident is no more", fields("incident"), _REASON),
+    "workflow.incident.resolved": Rule("an incident is no more", fields("incident", "action"), _REASON),
+    "workflow.step.started": Rule("a step began", _RUN, fields("input")),
+    "workflow.step.skipped": Rule(
+        "a step was not begun, because its condition is false", fields("step_id", "state", "branch", "index")
+    ),
+    "workflow.step.completed": Rule(
+        "a step is over; `failedWith`: it failed, and that was passed over",
+        fields("step", "step_id", "state", "attempt", failed_with=_code),
+        fields("output"),
+    ),
+    "workflow.step.failed": Rule(
+        "an attempt of a step failed; without `retryAt` it was the last",
+        fields("step", "step_id", "state", "attempt", "retry_at", code="failure.code", attempts="failure.attempts"),
+        fields(message="failure.message", details="failure.details"),
+    ),
+    "workflow.step.held": _internal("a result is kept until it can take effect"),
+    "workflow.step.retried": Rule("a step was begun anew", _RUN, fields("input")),
+    "workflow.step.cancelled": Rule("a step is not needed any more", fields("step", "step_id", "reason")),
+    "workflow.step.branch_failed": Rule(
+        "a branch of a `parallel` failed, and the others decide", fields("step", "branch", code="failure.code")
+    ),
+    "workflow.step.rollback_started": Rule(
+        "a step failed, and those that had completed before it are compensated",
+        fields("step", "step_id", code="failure.code"),
+    ),
+    "workflow.step.compensated": Rule("a completed step was undone", fields("step", "step_id", failed_with=_code)),
+    "workflow.event.emitted": Rule("a step `emit` was run", custom=True),
+    "workflow.escalation.triggered": Rule("the instance asks for attention", fields("reason"), fields("data")),
     "workflow.status.changed": Rule(
-        "the status is another one: `pending`, `running`, `waiting` or `escalated`", fields("status")
+        "the status is another one: `pending`, `running`, `waiting`, `escalated`, or `failed` until somebody resolves its incidents",
+        fields("status"),
     ),
     "workflow.suspended": Rule("somebody suspended the instance", {}, _REASON),
     "workflow.resumed": Rule("somebody resumed the instance", {}, _REASON),

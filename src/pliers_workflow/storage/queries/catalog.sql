@@ -116,12 +116,14 @@ DELETE FROM workflow_routes WHERE tenant_id = $1 AND definition_id = $2::text::u
 SELECT id FROM workflow_definitions WHERE tenant_id = $1 AND id = ANY ($2::text[]::uuid[]) ORDER BY id FOR UPDATE;
 
 -- name: live_instances
--- A version that still has an instance which has not ended. Served by idx_workflow_instances_workflow_id.
+-- A version that still has an instance which has not ended; one that is failed until somebody resolves its incidents
+-- (`halted`) has not. Served by idx_workflow_instances_workflow_id.
 SELECT d.id::text AS id
 FROM unnest($2::text[]::uuid[]) AS d (id)
 WHERE EXISTS (
     SELECT FROM workflow_instances i
-    WHERE i.tenant_id = $1 AND i.workflow_definition_id = d.id AND i.status NOT IN ('completed', 'cancelled', 'failed'));
+    WHERE i.tenant_id = $1 AND i.workflow_definition_id = d.id
+        AND (i.status NOT IN ('completed', 'cancelled', 'failed') OR (i.status = 'failed' AND i.machine -> 'halted' = 'true')));
 
 -- name: bindings_of
 -- Standing orders for a name. Served by submission_bindings_workflow_idx.

@@ -67,7 +67,7 @@ created AS (
         tenant_id, id, revision, history_hash, status, current_state, previous_state, configuration, instance_data,
         context_data, machine, last_activity_at, updated_at, timeout_at, assigned_to, title, completed_at, failed_at,
         cancelled_at, workflow_definition_id, workflow_name, workflow_version, submission_id, submission_data,
-        external_key, requester_id, created_by, created_at, started_at
+        external_key, requester_id, created_by, created_at, started_at, parent_instance_id, parent_step
     )
     SELECT t.tenant_id, t.id, t.revision, t.history_hash, t.status::workflow_instance_status, t.current_state,
            t.previous_state, string_to_array(t.configuration, ' '), t.data::jsonb, t.context::jsonb, t.machine::jsonb,
@@ -76,13 +76,13 @@ created AS (
            CASE WHEN t.status = 'failed' THEN t.last_activity_at END,
            CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
            t.definition_id, t.definition_name, t.version, t.submission_id, t.submission::jsonb, t.external_key,
-           t.requester, t.created_by, t.created_at, t.started_at
+           t.requester, t.created_by, t.created_at, t.started_at, t.parent_instance_id, t.parent_step
     FROM writer, given(
         tenant_id text, id uuid, revision int, directory_revision bigint, history_hash bytea, status text,
         current_state text, previous_state text, configuration text, data text, context text, machine text,
         last_activity_at timestamptz, timeout_at timestamptz, assigned_to uuid, title prose, definition_id uuid,
         definition_name text, version text, submission_id uuid, submission text, external_key prose, requester uuid,
-        created_by uuid, created_at timestamptz, started_at timestamptz
+        created_by uuid, created_at timestamptz, started_at timestamptz, parent_instance_id uuid, parent_step text
     ) AS t
     JOIN tenants n ON n.id = t.tenant_id
         AND (t.directory_revision IS NULL OR n.directory_revision = t.directory_revision)

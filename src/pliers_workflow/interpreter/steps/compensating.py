@@ -1,0 +1,37 @@
+"""Compensation: undo, the last one first, what had completed inside a sequence that failed.
+
+Each is undone by the step that its author gave it, an ordinary step that sees the `output` of what it undoes. One that
+fails for good raises an incident, whatever is around it: half an undoing is for a person to finish.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from ..events import StepFailed
+from .runs import children, later, run_at_work
+
+if TYPE_CHECKING:
+    from ..draft import Draft
+
+
+def undo(draft: Draft, run_id: str) -> None:
+    """Undo the next one; when there is none, the sequence has failed."""
+    run = run_at_work(draft, run_id)
+    if run is None or run.status != "undoing" or children(draft, run):
+        return
+    machine = draft.instance.machine
+    inside = [undo.number for undo in machine.undo.values() if run.id in undo.within]
+    if inside:
+        number = max(inside)
+        step = draft.chart.steps[machine.undo[str(number)].path]
+        assert step.compensation is not None
+        later(draft, "begin", step.compensation, run.id, run.state, None, None, number)
+        return
+    assert run.failure is not None
+    # Whoever has it done again begins with the sequence: nothing that it had done is left.
+    failure = replace(run.failure, run=run.id)
+    draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
+    later(draft, "propagate", run.id)

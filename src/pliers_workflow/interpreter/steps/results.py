@@ -1,0 +1,165 @@
+"""What comes back to a step: a result, a failure, an event, a clock that has run out.
+
+A result counts once, and only for the attempt it belongs to. While the instance is suspended it is kept with the run and
+takes effect when the instance is resumed: nothing new is begun meanwhile. The same is done with a result whose
+consequences the definition cannot bear (an action that fails, a circle without end), and an incident tells of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from pliers_workflow.definition.step_chart import Child
+
+from ..draft import Refused
+from ..effects import CancelStep
+from ..events import StepFailed, StepHeld
+from ..instance import Status
+from ..rejections import Reason
+from ..step_runs import IN_FLIGHT, Held, StepFailure
+from .failing import attempt_failed, raise_incident, schedule_again
+from .runs import OUTSIDE, later, release, run_at_work, step_of
+from .starting import begin_again, work_off
+
+if TYPE_CHECKING:
+    from ..commands import CompleteStep, FailStep
+    from ..draft import Draft
+    from ..instance import Timer
+    from ..step_runs import StepRun
+
+
+def record_result(draft: Draft, order: CompleteStep | FailStep, held: Held) -> None:
+    """Whoever ran a step says what came of it. Raises `Refused` (`step_gone`) for an attempt that is not made any more."""
+    take_result(draft, _at_attempt(draft, order), held)
+    work_off(draft)
+
+
+def _at_attempt(draft: Draft, order: CompleteStep | FailStep) -> StepRun:
+    run = run_at_work(draft, order.step)
+    if (
+        run is None
+        or run.attempt != order.attempt
+        or run.status not in IN_FLIGHT
+        or run.held is not None
+        or not (run.type in OUTSIDE or run.type == "sub_workflow")
+    ):
+        raise Refused(Reason.STEP_GONE, step=order.step, attempt=order.attempt)
+    return run
+
+
+def take_result(draft: Draft, run: StepRun, held: Held) -> None:
+    """Let a result take effect; while the instance is suspended, keep it."""
+    if draft.instance.status is Status.SUSPENDED:
+        hold(draft, run, held)
+        if run.type in OUTSIDE:
+            draft.owe(CancelStep(run.id))
+    else:
+        apply_result(draft, run, held)
+
+
+def hold(draft: Draft, run: StepRun, held: Held) -> None:
+    """Keep a result with its run."""
+    draft.emit(
+        StepHeld(run.id, run.step_id, run.attempt, held.output, held.failure, held.retryable, held.retry_after_ms)
+    )
+
+
+def apply_result(draft: Draft, run: StepRun, held: Held) -> None:
+    """Let a result take effect now."""
+    failure = held.failure
+    if failure is None:
+        later(draft, "complete", run.id, held.output)
+        return
+    work = step_of(draft, run).work
+    if isinstance(work, Child) and work.on_failure == "continue" and failure.code != "TIMEOUT":
+        error = {"code": failure.code, "message": failure.message}
+        later(draft, "complete", run.id, {"status": "failed", **failure.details, "error": error})
+        return
+    attempt_failed(
+        draft,
+        run,
+        failure,
+        retryable=held.retryable,
+        retry_after_ms=held.retry_after_ms,
+        abandoned=failure.code == "TIMEOUT",
+    )
+
+
+def clock_ran_out(draft: Draft, timer: Timer) -> None:
+    """A step's clock: it has waited long enough, it has taken too long, or its next attempt is due."""
+    run = run_at_work(draft, timer.step)
+    if run is None or run.attempt != timer.attempt or run.status in ("failed", "stuck", "undoing"):
+        return
+    apply_clock(draft, run, timer)
+    work_off(draft)
+
+
+def apply_clock(draft: Draft, run: StepRun, timer: Timer) -> None:
+    """Let a clock take effect."""
+    if timer.kind == "wait":
+        later(draft, "complete", run.id, None)
+    elif timer.kind == "retry":
+        begin_again(draft, run)
+    else:
+        apply_result(draft, run, _timed_out(timer))
+
+
+def _timed_out(timer: Timer) -> Held:
+    minutes = timer.budget_ms / 60_000
+    return Held(failure=StepFailure("TIMEOUT", f"The step did not end within {minutes:g} minutes."))
+
+
+def cannot_apply(draft: Draft, run_id: str, held: Held, refusal: Refused) -> None:
+    """A result came, and what follows from it was refused: keep it, and let an operator know."""
+    run = draft.instance.machine.steps[run_id]
+    hold(draft, run, held)
+    release(draft, run, abandoned=False)
+    explanation = refusal.details.get("error") or refusal.details.get("explanation")
+    failure = StepFailure(
+        code=str(refusal.reason),
+        message=f"{refusal.reason.message}{f' ({explanation})' if isinstance(explanation, str) else ''}",
+        details={"result": "kept"},
+        run=run.id,
+        step_id=run.step_id,
+        attempts=run.attempt - run.first_attempt + 1,
+    )
+    draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
+    raise_incident(draft, run.id, failure)
+
+
+def timer_result(timer: Timer) -> Held:
+    """What a step's clock comes to, as a result that can be kept."""
+    return Held() if timer.kind == "wait" else _timed_out(timer)
+
+
+# -- suspending --------------------------------------------------------------------------------------------------------
+
+
+def suspend(draft: Draft) -> None:
+    """Let no attempt begin that has not begun: workers that are at one may end it, and what they say is kept."""
+    for run in draft.instance.machine.steps.values():
+        if run.status == "retrying" and run.type in OUTSIDE:
+            draft.owe(CancelStep(run.id))
+
+
+def resume(draft: Draft) -> None:
+    """Let what came meanwhile take effect, in the order in which the runs began, and attempts begin again."""
+    for run in list(draft.instance.machine.steps.values()):
+        current = run_at_work(draft, run.id)
+        if current is None or current.status not in IN_FLIGHT:
+            continue
+        if current.held is not None:
+            apply_result(draft, current, current.held)
+        elif current.status == "retrying" and current.type in OUTSIDE:
+            schedule_again(draft, replace(current))
+        work_off(draft)
+
+
+def result_of(order: Any) -> Held:
+    """What `CompleteStep` or `FailStep` says, in one form."""
+    if hasattr(order, "code"):
+        failure = StepFailure(order.code, order.message, order.details)
+        return Held(None, failure, order.retryable, order.retry_after_ms)
+    return Held(order.output)

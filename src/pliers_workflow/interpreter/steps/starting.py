@@ -1,0 +1,180 @@
+"""Begin steps, and work the agenda off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from pliers_workflow.definition.expressions import ExpressionError
+from pliers_workflow.definition.step_chart import (
+    Child,
+    Conditional,
+    Emit,
+    ForEach,
+    Outside,
+    Parallel,
+    Receive,
+    Sequential,
+    SetFields,
+    Wait,
+)
+
+from ..events import StepRetried, StepSkipped, StepStarted
+from ..step_runs import StepRun
+from ..step_view import scope_of, seen_from
+from .children import start_child
+from .compensating import undo
+from .ending import complete
+from .failing import fail, failure_of, propagate
+from .joins import go_on, start_conditional, start_for_each, start_parallel, start_sequential
+from .leaves import start_assign, start_emit, start_outside, start_receive, start_wait
+from .runs import cancel_below, later, run_at_work, step_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pliers_workflow.definition.chart import State
+    from pliers_workflow.definition.step_chart import Step
+
+    from ..draft import Draft
+
+#: What a begun step costs of the budget.
+STEP_COST = 10
+
+
+def work_off(draft: Draft) -> None:
+    """Do what is on the agenda, and what that leads to, until nothing is left."""
+    agenda = draft.agenda
+    while agenda:
+        task, *arguments = agenda.popleft()
+        draft.budget.spend(1)
+        _TASKS[task](draft, *arguments)
+
+
+def start_steps(draft: Draft, state: State) -> None:
+    """A state has been entered: begin its steps."""
+    assert state.steps is not None
+    later(draft, "begin", state.steps, None, state.id)
+    work_off(draft)
+
+
+def begin(
+    draft: Draft,
+    step: Step,
+    parent_id: str | None,
+    state: str | None,
+    branch: str | None = None,
+    index: int | None = None,
+    undoes: int | None = None,
+    given: dict[str, Any] | None = None,
+) -> None:
+    """Begin a step, or skip it, where its condition is false. `given`: further names for its expressions."""
+    draft.budget.spend(STEP_COST)
+    parent = run_at_work(draft, parent_id)
+    names = given or {}
+    if parent_id is not None:
+        if parent is None or parent.status not in ("open", "undoing"):
+            return  # given up meanwhile
+        if index is not None:
+            if parent.position != index:
+                return  # begun already
+            loop = step_of(draft, parent).work
+            assert isinstance(loop, ForEach)
+            names = {loop.item: parent.items[0], loop.index: index}
+    if undoes is not None:
+        undone = draft.instance.machine.undo[str(undoes)]
+        names = {**undone.variables, "output": undone.output}
+    run = StepRun(
+        id=f"step/{draft.number('step')}",
+        path=step.path,
+        step_id=step.id,
+        type=step.type,
+        status="open",
+        state=state,
+        parent=parent_id,
+        branch=branch,
+        index=index,
+        started_at=draft.now,
+        undoes=undoes,
+    )
+    try:
+        with seen_from(draft, parent, state, names):
+            if not _wanted(draft, step, parent, branch):
+                _skip(draft, step, run)
+                return
+            _STARTS[type(step.work)](draft, step, run)
+    except ExpressionError as error:
+        if run.id not in draft.instance.machine.steps:
+            draft.emit(StepStarted(run))
+        later(draft, "fail", run.id, failure_of(error, run))
+
+
+def begin_again(draft: Draft, run: StepRun) -> None:
+    """Begin a run anew, with fresh attempts: an operator says so, or the delay after its last attempt is over."""
+    step = step_of(draft, run)
+    cancel_below(draft, run, "retried")
+    before = draft.instance.machine.steps[run.id]
+    fresh = replace(
+        run, status="open", started_at=draft.now, due_at=None, position=0, count=0, done=0, items=(), ended={}, output=None,
+        failure=None, held=None, child=None,
+    )  # fmt: skip
+    try:
+        with seen_from(draft, run, run.state, _undone(draft, run)):
+            _STARTS[type(step.work)](draft, step, fresh)
+    except ExpressionError as error:
+        if draft.instance.machine.steps[run.id] is before:
+            draft.emit(StepRetried(fresh))
+        later(draft, "fail", run.id, failure_of(error, fresh))
+
+
+def _undone(draft: Draft, run: StepRun) -> dict[str, Any]:
+    """What a compensation sees besides: the output of what it undoes."""
+    return {} if run.undoes is None else {"output": draft.instance.machine.undo[str(run.undoes)].output}
+
+
+def _wanted(draft: Draft, step: Step, parent: StepRun | None, branch: str | None) -> bool:
+    if branch is not None:
+        assert parent is not None
+        parallel = step_of(draft, parent).work
+        assert isinstance(parallel, Parallel)
+        condition = parallel.branch(branch).condition
+        if condition and not draft.holds(condition, draft.trigger):
+            return False
+    return not step.condition or draft.holds(step.condition, draft.trigger)
+
+
+def _skip(draft: Draft, step: Step, run: StepRun) -> None:
+    if run.undoes is not None:
+        # Nothing has to be undone after all: on record as a compensation that did nothing.
+        draft.emit(StepStarted(run))
+        later(draft, "complete", run.id, None)
+        return
+    kept_in = scope_of(draft.instance.machine, run) if step.kept and run.index is None else None
+    if kept_in == run.id:
+        kept_in = None
+    draft.emit(StepSkipped(step.path, step.id, run.state, run.parent, run.branch, run.index, kept_in))
+    if run.parent is not None:
+        later(draft, "go_on", run.parent)
+
+
+_STARTS: dict[type, Callable[[Draft, Step, StepRun], None]] = {
+    Outside: start_outside,
+    SetFields: start_assign,
+    Wait: start_wait,
+    Emit: start_emit,
+    Receive: start_receive,
+    Child: start_child,
+    Sequential: start_sequential,
+    Parallel: start_parallel,
+    Conditional: start_conditional,
+    ForEach: start_for_each,
+}
+_TASKS: dict[str, Callable[..., None]] = {
+    "begin": begin,
+    "go_on": go_on,
+    "complete": complete,
+    "fail": fail,
+    "propagate": propagate,
+    "undo": undo,
+}

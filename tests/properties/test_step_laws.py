@@ -1,0 +1,222 @@
+"""What holds for every tree of steps and everything that may happen to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, note, settings
+from hypothesis import strategies as st
+
+from pliers_workflow.definition.compiler import compile_definition
+from pliers_workflow.definition.reading import read
+from pliers_workflow.interpreter import statechart
+from pliers_workflow.interpreter.commands import CompleteStep, FailStep
+from pliers_workflow.interpreter.events import Event
+from pliers_workflow.interpreter.folding import fold
+from pliers_workflow.interpreter.instance import Instance, Status
+from pliers_workflow.interpreter.outcome import Outcome
+from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.interpreter.simulation import Simulation
+from pliers_workflow.interpreter.step_runs import IN_FLIGHT, StepRun
+from pliers_workflow.interpreter.steps.runs import OUTSIDE
+from tests.properties.step_charts import documents, happenings
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_instance = msgspec.json.Decoder(Instance, float_hook=Decimal)
+_events = msgspec.json.Decoder(tuple[Event, ...], float_hook=Decimal)
+
+quick = settings(
+    max_examples=120,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+lists = st.lists(happenings(), min_size=5, max_size=30)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def soon_endless() -> Iterator[None]:
+    """Random charts often have no end; the laws do not care after how many microsteps that is noticed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statechart, "MICROSTEPS_MAX", 40)
+        yield
+
+
+def at_work_outside(run: Simulation) -> list[StepRun]:
+    """Runs whose result somebody outside will bring."""
+    assert run.instance is not None
+    return [
+        each
+        for each in run.instance.machine.steps.values()
+        if each.status in IN_FLIGHT and each.held is None and (each.type in OUTSIDE or each.type == "sub_workflow")
+    ]
+
+
+def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection | None:
+    """Let it happen; None where there was nothing for it to happen to."""
+    assert run.instance is not None
+    outside = at_work_outside(run)
+    match happening:
+        case ("complete", which, output) if outside:
+            one = outside[which % len(outside)]
+            return run.give(CompleteStep(one.id, one.attempt, output), None)
+        case ("fail", which, code, retryable) if outside:
+            one = outside[which % len(outside)]
+            return run.give(FailStep(one.id, one.attempt, code, "made up", retryable), None)
+        case ("stale", which, off) if outside:
+            one = outside[which % len(outside)]
+            before = run.instance
+            answer = run.give(CompleteStep(one.id, one.attempt + off, {"late": True}), None)
+            assert isinstance(answer, Rejection)
+            assert answer.reason in (Reason.STEP_GONE, Reason.INSTANCE_ENDED)
+            assert run.instance is before, "a result that comes too late changes nothing"
+            return answer
+        case ("advance", milliseconds):
+            run.advance(milliseconds)
+        case ("resolve", which, action):
+            incidents = list(run.instance.machine.incidents)
+            if incidents:
+                return run.resolve(action, incidents[which % len(incidents)], output={"x": 2})
+        case ("fire", trigger):
+            return run.fire(trigger, user="ada")
+        case ("decide", action):
+            return run.decide(action, "bob", comments="so be it")
+        case ("suspend",):
+            return run.suspend()
+        case ("resume",):
+            return run.resume()
+        case ("cancel",):
+            return run.cancel("ada")
+    return None
+
+
+def runs(document: dict[str, Any], happened: list[tuple[Any, ...]]) -> Iterator[Simulation]:
+    """The simulation after the start, and after each thing that happened."""
+    reading = read(document)
+    assume(reading.definition is not None)
+    assert reading.definition is not None
+    run = Simulation(compile_definition(reading.definition))
+    answer = run.start({"n": 1, "list": [1, {"x": Decimal("0.50")}]}, "ada")
+    if isinstance(answer, Outcome):
+        yield run
+        for happening in happened:
+            note(str(happening))
+            happen(run, happening)
+            yield run
+
+
+@quick
+@given(documents, lists)
+def test_folding_the_history_gives_the_instance(document: Any, happened: Any) -> None:
+    """From nothing, through JSON, row by row; and the instance survives JSON too."""
+    run = None
+    for run in runs(document, happened):
+        assert _instance.decode(_encode(run.instance)) == run.instance
+    if run is None:
+        return
+    instance: Instance | None = None
+    for row in run.history:
+        events = _events.decode(_encode(row.events))
+        assert events == row.events
+        instance = fold(instance, events, seq=row.seq, at=row.at, instance_id="simulated")
+    assert instance == run.instance
+
+
+@quick
+@given(documents, lists)
+def test_what_is_at_work_outside_is_what_the_instance_waits_for(document: Any, happened: Any) -> None:
+    """
+    Each job, each awaited event and each clock belongs to one run at work, and none is missing.
+
+    So every step that was left to a worker is settled once or its job dropped, and nothing is in flight for a state that
+    was left or an instance that has ended.
+    """
+    for run in runs(document, happened):
+        instance = run.instance
+        assert instance is not None
+        steps, suspended = instance.machine.steps, instance.status is Status.SUSPENDED
+        with_job = {
+            each.id: each.attempt
+            for each in steps.values()
+            if each.type in OUTSIDE
+            and each.status in IN_FLIGHT
+            and each.held is None
+            and not (suspended and each.status == "retrying")
+        }
+        assert {job.step: job.attempt for job in run.jobs.values()} == with_job
+        waiting = {each.id for each in steps.values() if each.type == "receive" and each.status == "waiting"}
+        assert run.awaited.keys() == waiting
+        for timer in instance.machine.timers.values():
+            if timer.kind in ("step", "wait", "retry"):
+                assert timer.step in steps, timer
+                assert steps[timer.step].attempt == timer.attempt
+        if instance.ended:
+            assert not steps and not instance.machine.timers and not instance.machine.incidents
+            assert not run.jobs and not run.awaited
+
+
+@quick
+@given(documents, lists)
+def test_every_run_has_its_place(document: Any, happened: Any) -> None:
+    """A run stands in one that is at work, and belongs to a state that is active."""
+    for run in runs(document, happened):
+        instance = run.instance
+        assert instance is not None
+        machine = instance.machine
+        for each in machine.steps.values():
+            if each.parent is not None:
+                assert machine.steps[each.parent].status in ("open", "undoing", "failed")
+            elif each.state is not None:
+                assert machine.working[each.state] == each.id
+            if each.state is not None:
+                assert each.state in instance.configuration
+        assert machine.working.keys() <= set(instance.configuration)
+        places = set(instance.configuration) | machine.steps.keys()
+        assert instance.ended or machine.outputs.keys() <= places
+        stuck = {each.id for each in machine.steps.values() if each.status == "stuck"}
+        told = {incident.step for incident in machine.incidents.values() if incident.stage is None}
+        assert stuck == told - {None}
+        for undo in machine.undo.values():
+            assert any(each in machine.steps for each in undo.within)
+
+
+@quick
+@given(documents, lists)
+def test_nothing_stands_still_in_silence(document: Any, happened: Any) -> None:
+    """In what is open something is at work, or an incident tells why not; only what a transition has taken may be over."""
+    for run in runs(document, happened):
+        instance = run.instance
+        assert instance is not None
+        if instance.status is Status.SUSPENDED:
+            continue
+        steps = instance.machine.steps
+        moving = {each.id for each in steps.values() if each.status in IN_FLIGHT or each.status == "stuck"}
+        for id in list(moving):
+            above = steps[id].parent
+            while above is not None:
+                moving.add(above)
+                above = steps[above].parent
+        taken = {each.id for each in steps.values() if each.status == "failed" and each.parent is None}
+        still = {each.id for each in steps.values() if each.id not in moving} - taken
+        waiting_all = {each.id for each in steps.values() if each.status == "failed" and each.parent in moving}
+        assert not {each for each in still - waiting_all if steps[each].status != "failed"}, still
+
+
+@quick
+@given(documents, lists)
+def test_the_status_says_who_is_waited_for(document: Any, happened: Any) -> None:
+    """Running while a worker has something; failed while only an operator can help; waiting else."""
+    for run in runs(document, happened):
+        instance = run.instance
+        assert instance is not None
+        machine = instance.machine
+        if instance.ended or instance.status in (Status.SUSPENDED, Status.ESCALATED):
+            continue
+        at_workers = any(each.status in ("scheduled", "retrying") for each in machine.steps.values())
+        assert (instance.status is Status.RUNNING) == at_workers
+        if instance.status is Status.FAILED:
+            assert machine.incidents
