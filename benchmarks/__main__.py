@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pliers_workflow.storage.migrations import migrate
 
-from . import in_process, limit, over_http
+from . import in_process, limit, nodes, over_http
 from .in_process import Load
 from .workload import prepare
 
@@ -79,6 +79,8 @@ async def measure(server_dsn: str, arguments: argparse.Namespace) -> dict[str, A
             loads.update(await over_http.run(engine, cast, dsn, seconds=seconds))
         finally:
             await engine.close()
+    console.print("one node and two …")
+    loads.update(await nodes.run(await fresh(server_dsn, "bench_nodes"), seconds=seconds))
     figures = table(loads, reached)
     if arguments.waiting:
         console.print(f"{arguments.waiting:,} waiting instances …")
@@ -140,6 +142,7 @@ def table(loads: dict[str, Load], reached: limit.Limit) -> dict[str, Any]:
         }
     console.print(view)
     figures["in_process_64_over_batched_limit"] = round(loads["in_process_64"].rate / reached.batched_best, 3)
+    figures["two_nodes_over_one"] = round(loads["two_nodes"].rate / loads["one_node"].rate, 3)
     if bare is not None:
         figures["http_16_over_bare_fastapi"] = round(loads["http_16"].rate / bare.rate, 3)
         figures["http_p99_ms_at_half_load"] = round(loads["http_half"].quantile(0.99), 2)
