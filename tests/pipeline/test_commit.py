@@ -509,3 +509,20 @@ async def test_a_connection_that_breaks_while_a_statement_is_prepared(
         await asyncio.sleep(0)
         await timers.close()
     assert {entry["event"] for entry in logs} == {"timers_wait_for_database"}
+
+
+async def test_a_start_repeated_at_another_node_at_once(make_world: MakeWorld) -> None:
+    """The same start with the same key under way at two nodes: both are given the one instance, none is told "it exists"."""
+    first, second = await make_world(), await make_world()
+    await people_of_expenses(first)
+    second.users = first.users
+    definition = await first.publish(example("expense_report"))
+
+    async def start(world: World, number: int) -> Accepted:
+        return await world.start(
+            definition, external_key=f"claim {number}", request=request_key("POST start", f"key {number}")
+        )
+
+    for number in range(30):  # each alone in its batch, where nothing is read a second time by the way
+        one, other = await asyncio.gather(start(first, number), start(second, number))
+        assert one.instance.id == other.instance.id

@@ -19,7 +19,7 @@ from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.parts import Unstorable
 
 from .answers import EngineError, InstanceTooNew, NotFound, Overloaded
-from .failures import CONNECTION_LOST, refuse
+from .failures import CONNECTION_LOST, key_was_used, refuse
 from .fold import Fold
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Aside:
             try:
                 saved = await save(connection, writes)
             except asyncpg.UniqueViolationError as error:
-                if error.constraint_name == "idempotency_records_pkey":
+                if await key_was_used(connection, pending, error):
                     self._queue.give_back(key, [pending])  # used meanwhile; the next read finds it
                 else:
                     refuse(pending, error)

@@ -9,10 +9,13 @@ import asyncpg
 import structlog
 
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.storage import instances as storage
 
 from .answers import EngineError
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .queue import Pending
 
 _log = structlog.get_logger(__name__)
@@ -21,6 +24,8 @@ _log = structlog.get_logger(__name__)
 TRANSIENT: Final = (
     asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError,
 )  # fmt: skip
+#: The constraint by which a key is used once.
+KEY_CONSTRAINT: Final = "idempotency_records_pkey"
 #: Nobody knows what became of the statement.
 CONNECTION_LOST: Final = (
     asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError,
@@ -30,6 +35,22 @@ CONNECTION_LOST: Final = (
 #: What a service waits out and tries again; whatever else comes to it is a bug, and is told as one. (asyncpg's
 #: InternalClientError is a connection, too, that broke while a statement was being prepared.)
 DATABASE_AWAY: Final = (*CONNECTION_LOST, *TRANSIENT)
+
+
+async def key_was_used(
+    connection: asyncpg.Connection[Any], pending: Pending, error: asyncpg.UniqueViolationError
+) -> bool:
+    """
+    Whether what the database found twice is the request itself: another of the same key was committed meanwhile.
+
+    Then the next read finds its answer. The key's own constraint says so by its name; a start is stopped by its external
+    key first, which another instance may have, or the very one that the first request has started.
+    """
+    request = pending.request
+    if request is None or error.constraint_name == KEY_CONSTRAINT:
+        return request is not None
+    _, known = await storage.load(connection, [], [(pending.tenant_id, request.principal, request.route, request.key)])
+    return bool(known)
 
 
 def refuse(pending: Pending, error: Exception) -> None:

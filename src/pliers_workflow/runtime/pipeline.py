@@ -46,7 +46,7 @@ from .answers import (
 )
 from .aside import ROUNDS_MAX, Aside, definition_of
 from .facts import FactCache
-from .failures import CONNECTION_LOST, TRANSIENT, refuse
+from .failures import CONNECTION_LOST, KEY_CONSTRAINT, TRANSIENT, key_was_used, refuse
 from .fold import Fold
 from .history import decode_record, fold_records
 from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
@@ -275,7 +275,7 @@ class Pipeline:
             else:
                 folds, overtaken = await self._interpret_and_save(connection, batch)
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name == "idempotency_records_pkey":
+            if error.constraint_name == KEY_CONSTRAINT:
                 self._requeue(batch)  # somebody used the key meanwhile; the next read finds it
             else:
                 await self._halve(connection, batch, error)
@@ -353,7 +353,10 @@ class Pipeline:
             else:
                 await self._commit(connection, [(key, second)])
             return
-        refuse(pendings[0], error)
+        if isinstance(error, asyncpg.UniqueViolationError) and await key_was_used(connection, pendings[0], error):
+            self._requeue(batch)
+        else:
+            refuse(pendings[0], error)
 
     # -- interpreting --------------------------------------------------------------------------------------------------
 
