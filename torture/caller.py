@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +22,14 @@ from pliers_workflow.client.http import ConnectionLost, HttpClient, Response
 from .model import Deed
 
 #: Statuses that say: not now. 500 is repeated as well, and counts as a fault.
-_AGAIN = frozenset({429, 500, 502, 503, 504})
+_AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 #: Seconds after which an answer is not waited for any longer; less than an engine may take while its database is away.
-_ANSWER_WITHIN = 8.0
+_ANSWER_WITHIN: Final = 8.0
+#: How often a caller hangs up at once, and asks elsewhere: the same command is then under way at two nodes.
+_IMPATIENT: Final = 0.08
+_HANGS_UP_AFTER: Final = 0.04
 #: Seconds after which a call is given up for good, which is a fault.
-_PATIENCE = 150.0
+_PATIENCE: Final = 150.0
 _decode = msgspec.json.Decoder().decode
 
 
@@ -48,6 +51,8 @@ class Call(Struct):
     status: int = 0
     answer: Any = None
     sends: int = 0
+    #: sends that nobody answered; what became of them nobody knows
+    unanswered: int = 0
 
     @property
     def ok(self) -> bool:
@@ -98,10 +103,20 @@ class Calls:
         while clock() < give_up_at:
             if call is not None:
                 call.sends += 1
+            client = chance.choice(self._clients)
+            patience = chance.uniform(0, _HANGS_UP_AFTER) if call is not None and chance.random() < _IMPATIENT else None
             try:
-                response = await chance.choice(self._clients).request(method, path, body=payload, headers=headers)
+                async with asyncio.timeout(patience):
+                    response = await client.request(method, path, body=payload, headers=headers)
+            except TimeoutError:
+                self.repeated["hung up"] += 1
+                if call is not None:
+                    call.unanswered += 1
+                continue
             except ConnectionLost as error:
                 self.repeated["no answer" if "no answer" in str(error) else "connection lost"] += 1
+                if call is not None:
+                    call.unanswered += 1
             else:
                 if response.status not in _AGAIN:
                     return response

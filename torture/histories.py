@@ -117,15 +117,16 @@ def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tup
     """What was ordered, and by which call."""
     match order["type"]:
         case "start":
-            data = next(event for event in events if event["type"] == "workflow.started")["data"]
-            return Deed("start", "", user, data), data["mark"]
+            begun = next(event for event in events if event["type"] == "workflow.started")["data"]
+            return Deed("start", "", user, begun), begun["mark"]
         case "fire":
             return Deed("fire", order["trigger"], user), order["data"]["mark"]
         case "decide":
             return Deed("decide", order["action"], user), order["comments"]
         case "update_data":
-            data = next(event for event in events if event["type"] == "workflow.data.changed")["set"]
-            return Deed("update_data", "", user, {k: v for k, v in data.items() if k != "last"}), data["last"]
+            changed = next((event for event in events if event["type"] == "workflow.data.changed"), {})
+            data: dict[str, Any] = changed.get("set", {})
+            return Deed("update_data", "", user, {k: v for k, v in data.items() if k != "last"}), data.get("last", "")
         case "fire_timer":
             return Deed("fire_timer", "", user), ""
         case kind:

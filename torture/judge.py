@@ -2,7 +2,8 @@
 
 Every accepted command is in the history once, at the revision that was answered; nothing else is there but what the
 engine does by itself; and what was refused could be refused: somewhere between the moment it was sent and the moment of
-its answer the model stood in a state that does not allow it.
+its answer the model stood in a state that does not allow it. (What was refused is not in the history, with one exception:
+see `_refused_before`.)
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _faults(
         if call.ok:
             yield from _accepted(call, row_of_call, stages, found, cast)
         elif row_of_call is not None:
-            yield f"{call.key} was refused ({_refusal(call)}), and is in the history as row {row_of_call.seq}"
+            if not _refused_before(call, row_of_call, rows, stages):
+                yield f"{call.key} was refused ({_refusal(call)}), and is in the history as row {row_of_call.seq}"
         elif not _may_be_refused(call, rows, stages):
             yield f"{call.key} ({call.deed.kind} {call.deed.name} by {call.deed.user}) was refused ({_refusal(call)}), and nothing was in its way"
 
@@ -95,6 +97,18 @@ def _accepted(call: Call, row: Row | None, stages: Sequence[Model], found: Found
         yield f"there is no idempotency record of {call.key}"
     elif call.deed.kind != "submit" and (record["seq"], record["command_id"]) != (row.seq, row.command_id):
         yield f"the idempotency record of {call.key} is {dict(record)}, its row is {row.seq}, {row.command_id}"
+
+
+def _refused_before(call: Call, row: Row, rows: Sequence[Row], stages: Sequence[Model]) -> bool:
+    """
+    Whether a call was refused and took effect after that, which is nobody's fault.
+
+    A refusal keeps nothing. Where a call was sent again because nobody answered, the second may be refused while the
+    first still waits at a node that is frozen or has lost its database, and be accepted when its time has come. But the
+    refusal must be good without that: whoever is refused because their own command was there already was forgotten.
+    """
+    before = row.seq - 1
+    return call.unanswered > 0 and _may_be_refused(call, rows[:before], stages[:before])
 
 
 def _may_be_refused(call: Call, rows: Sequence[Row], stages: Sequence[Model]) -> bool:

@@ -24,6 +24,13 @@ _EXPECTED: Final = frozenset(
 )
 #: And every service: that it waits for its database.
 _WAITS: Final = re.compile(r"_waits?_for_database$")
+#: A node that starts while its database goes away says why, and ends; whoever runs it starts it again.
+_START_FAILED: Final = re.compile(
+    r"^Application startup failed|"
+    r"\n(ConnectionRefusedError|ConnectionResetError|ConnectionError|TimeoutError|asyncpg\.exceptions\.(_base\.)?"
+    r"(ConnectionDoesNotExistError|CannotConnectNowError|AdminShutdownError|CrashShutdownError|InternalClientError"
+    r"|InterfaceError))\b[^\n]*\n*(DETAIL[^\n]*\n*)?$"
+)
 #: Lines that are no record: what the command line says when it cannot start.
 _SENTENCES: Final = ("one-time admin token", "pliers: the database cannot be used", "pliers: the embedded PostgreSQL")
 
@@ -41,6 +48,8 @@ def judge(log: Path) -> tuple[list[str], Counter[str]]:
                 wrong.append(f"{log.name}:{number}: {line[:500]}")
             continue
         said[event] += 1
-        if record.get("level") != "info" and event not in _EXPECTED and not _WAITS.search(event):
+        if record.get("level") == "info" or event in _EXPECTED or _WAITS.search(event):
+            continue
+        if record.get("logger") != "uvicorn.error" or not _START_FAILED.search(event):
             wrong.append(f"{log.name}:{number}: {line[:3000]}")
     return wrong, said

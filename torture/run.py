@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 import time
+import traceback
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +62,7 @@ async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept
         _read_logs(verdict, cluster)
     except Exception as error:  # the harness itself failed: that is no green seed either
         verdict.faults.append(f"the run could not be finished: {error!r}")
-        raise
+        verdict.evidence += traceback.format_exc().splitlines()
     finally:
         if verdict.faults:
             _keep(verdict, cluster, kept / f"seed-{seed}")

@@ -92,6 +92,29 @@ def test_a_refused_command_that_took_effect() -> None:
     assert any("was refused" in fault and "row 2" in fault for fault in faults(history(), [call("k1", status=409)]))
 
 
+def test_a_call_that_waited_while_its_copy_was_refused() -> None:
+    """Sent twice: the copy was refused while the instance was suspended, the first took effect when that was over."""
+    rows = [
+        history()[0],
+        Row(2, at(0.5), Deed("suspend", "", "ada"), "k1", "c2", "tick", "tick"),
+        Row(3, at(1.5), Deed("resume", "", "ada"), "k2", "c3", "tick", "tick"),
+        poke(4, 1.6, "k3"),
+        *(replace(row, seq=row.seq + 2, at=row.at + timedelta(seconds=1)) for row in history()[2:]),
+    ]
+    twice = replace(call("k3", status=409, sent=0.9), unanswered=1)
+    suspended = replace(call("k1", seq=2), deed=Deed("suspend", "", "ada"))
+    suspended.answer["status"] = "suspended"
+    calls = [suspended, replace(call("k2", seq=3), deed=Deed("resume", "", "ada"))]
+    assert faults(rows, [*calls, twice]) == []
+    assert any("k3 was refused" in fault for fault in faults(rows, [*calls, replace(twice, unanswered=0)]))
+
+
+def test_a_call_that_was_refused_because_of_itself() -> None:
+    """Sent twice: the first was accepted, and the copy was not recognized."""
+    twice = replace(call("k1", status=409), unanswered=1)
+    assert any("k1 was refused" in fault for fault in faults(history(), [twice]))
+
+
 def test_a_refusal_without_reason() -> None:
     """All the while between question and answer it would have been accepted."""
     assert any(
