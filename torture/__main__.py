@@ -20,7 +20,12 @@ async def run(seeds: list[str], arguments: argparse.Namespace) -> list[Verdict]:
     for seed in seeds:
         print(f"seed {seed}: {arguments.seconds:g} s …", flush=True)
         verdict = await run_seed(
-            seed, arguments.seconds, at_once=arguments.at_once, calm=arguments.calm, kept=arguments.folder
+            seed,
+            arguments.seconds,
+            at_once=arguments.at_once,
+            calm=arguments.calm,
+            kept=arguments.folder,
+            keep_all=arguments.keep_all,
         )
         verdicts.append(verdict)
         print(f"seed {seed}: {'FAILED' if verdict.faults else 'green'} {json.dumps(verdict.counts)}", flush=True)
@@ -40,6 +45,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=60, help="workflows at a time")
     parser.add_argument("--calm", type=float, default=1, help="a factor for the pauses between two blows")
     parser.add_argument("--folder", type=Path, default=Path(".pliers/torture"), help="where failed seeds are kept")
+    parser.add_argument("--keep-all", action="store_true", help="keep green seeds, too")
     arguments = parser.parse_args()
     seeds = arguments.seeds.split()
     if not seeds:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
@@ -126,7 +127,9 @@ class Chaos:
     def _note(self, what: str, whom: str, *, counted: bool = True) -> None:
         if counted:
             self.done[what] += 1
-        self.diary.append(f"{time.monotonic() - self._began_at:8.3f} s  {what:6} {whom}")
+        self.diary.append(
+            f"{datetime.now(UTC):%H:%M:%S.%f}  {time.monotonic() - self._began_at:8.3f} s  {what:6} {whom}"
+        )
 
 
 _BLOWS: Final[dict[str, Callable[..., Awaitable[None]]]] = {

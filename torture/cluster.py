@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from pliers_workflow.client.server import LocalServer, ServerFailed, free_port
 from pliers_workflow.storage.embedded import EmbeddedPostgres
 
-NODES: Final = 3
+#: By turns every node does everything, or one answers only and one only works.
+ROLES: Final = (("all", "all", "all"), ("all", "api", "worker"))
 #: seconds a node or PostgreSQL may take to come back
 _BACK_WITHIN: Final = 90.0
 #: seconds a node may take to drain: requests under way, then commands that wait, while the database may be away
@@ -24,10 +26,12 @@ _SETTINGS: Final = {"EXECUTION__TIMER_LEASE": 3}
 class Node:
     """One node, by turns up, frozen and down."""
 
-    def __init__(self, name: str, dsn: str, folder: Path) -> None:
+    def __init__(self, name: str, role: str, dsn: str, folder: Path) -> None:
         self.name = name
+        #: it answers requests
+        self.answers = role != "worker"
         self.log = folder / f"{name}.log"
-        self._server = LocalServer(dsn, self.log, settings=_SETTINGS)
+        self._server = LocalServer(dsn, self.log, role=role, settings=_SETTINGS)
         #: held by whoever starts or stops it
         self.changing = asyncio.Lock()
         self.faults: list[str] = []
@@ -92,9 +96,9 @@ class Cluster:
         """Start PostgreSQL; the DSN."""
         return await asyncio.to_thread(self.postgres.start)
 
-    async def start_nodes(self, dsn: str) -> None:
-        """Start the nodes."""
-        self.nodes = [Node(f"node{number}", dsn, self.folder) for number in range(1, NODES + 1)]
+    async def start_nodes(self, dsn: str, roles: Sequence[str]) -> None:
+        """Start a node of each role."""
+        self.nodes = [Node(f"node{number}", role, dsn, self.folder) for number, role in enumerate(roles, start=1)]
         await asyncio.gather(*(node.start() for node in self.nodes))
 
     async def crash_postgres(self) -> None:

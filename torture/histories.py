@@ -48,6 +48,8 @@ class Found(Struct, frozen=True):
     jobs: list[asyncpg.Record]
     #: idempotency records of commands by (user id, key)
     keys: dict[tuple[str, str], asyncpg.Record]
+    #: up to where the log is shown to its readers
+    horizon: int = 0
 
 
 async def read(connection: asyncpg.Connection[Any]) -> Found:
@@ -90,7 +92,8 @@ async def read(connection: asyncpg.Connection[Any]) -> Found:
                 TENANT,
             )
         }
-    return Found(found, hashes, dict(lines), dict(items), jobs, keys)
+        horizon = await connection.fetchval("SELECT horizon FROM log_horizon")
+    return Found(found, hashes, dict(lines), dict(items), jobs, keys, horizon)
 
 
 def told(lines: list[Line], cast: Cast) -> list[Row]:

@@ -10,12 +10,13 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import asyncpg
 from msgspec import Struct
 
-from pliers_workflow.client.api import Api
+from pliers_workflow.client.api import Api, Unexpected
 from pliers_workflow.client.http import ConnectionLost, HttpClient
 from pliers_workflow.installation import admin_token
 from pliers_workflow.storage.database import connect, open_pool
@@ -24,13 +25,21 @@ from pliers_workflow.storage.migrations import migrate
 from . import histories, judge, laws, logs
 from .caller import Call, Calls
 from .chaos import Chaos
-from .cluster import Cluster
+from .cluster import ROLES, Cluster, Node
 from .load import Load, prepare
-from .people import Cast, make_people
+from .people import OPERATOR, Cast, make_people
 from .workflows import KINDS
 
 #: Seconds within which everything must have come to rest: longer than the slowest safety net, the dispatcher's sweep.
 _REST_WITHIN: Final = 120.0
+
+
+#: Seconds within which a node must raise no alarm any more, once everything rests.
+_WELL_WITHIN: Final = 60.0
+
+
+#: Timers that fire later than that are told of, for whoever wonders; while things are broken they may be.
+_LATE: Final = 5.0
 
 
 class Verdict(Struct):
@@ -44,7 +53,9 @@ class Verdict(Struct):
     evidence: list[str] = []
 
 
-async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept: Path) -> Verdict:
+async def run_seed(
+    seed: str, seconds: float, *, at_once: int, calm: float, kept: Path, keep_all: bool = False
+) -> Verdict:
     """Run one seed; what the nodes said is kept in a folder when it fails."""
     verdict = Verdict(seed)
     # The parent folder stays 0700 as `mkdtemp` makes it, except that the account that runs PostgreSQL must pass.
@@ -64,7 +75,7 @@ async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept
         verdict.faults.append(f"the run could not be finished: {error!r}")
         verdict.evidence += traceback.format_exc().splitlines()
     finally:
-        if verdict.faults:
+        if verdict.faults or keep_all:
             _keep(verdict, cluster, kept / f"seed-{seed}")
         shutil.rmtree(folder, ignore_errors=True)
     return verdict
@@ -73,12 +84,13 @@ async def run_seed(seed: str, seconds: float, *, at_once: int, calm: float, kept
 async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float, at_once: int, calm: float) -> None:
     await migrate(dsn)
     token = await admin_token(dsn, name="torture")
-    await cluster.start_nodes(dsn)
+    roles = Random(f"{verdict.seed}/roles").choice(ROLES)
+    await cluster.start_nodes(dsn, roles)
     async with HttpClient(cluster.nodes[0].url) as http:
         admin = Api(http, token)
         cast = await make_people(admin)
         await prepare(admin)
-    calls = Calls([node.url for node in cluster.nodes])
+    calls = Calls([node.url for node in cluster.nodes if node.answers])
     load = Load(verdict.seed, calls, cast, at_once=at_once)
     chaos = Chaos(verdict.seed, cluster, dsn, calm=calm)
     began = time.monotonic()
@@ -90,7 +102,10 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
             finally:
                 await chaos.end()
                 brought_up = time.monotonic()
-        await _rest(verdict, dsn, cluster)
+        await _rest(verdict, dsn)
+        for node in cluster.nodes:
+            if node.answers:
+                await _be_well(verdict, node, cast.tokens[OPERATOR])
     finally:
         calls.close()
     verdict.evidence += ["chaos:", *chaos.diary, ""]
@@ -98,6 +113,7 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
         "seconds": round(time.monotonic() - began, 1),
         "rest_seconds": round(time.monotonic() - brought_up, 1),
         "workflows": len(load.workflows),
+        "roles": "/".join(roles),
         "calls": len(calls.made),
         "accepted": sum(call.ok for call in calls.made),
         "refused": sum(400 <= call.status < 500 for call in calls.made),
@@ -110,8 +126,8 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
     await _judge(verdict, dsn, calls.made, cast)
 
 
-async def _rest(verdict: Verdict, dsn: str, cluster: Cluster) -> None:
-    """Wait until every instance has ended, and every node says that it is well."""
+async def _rest(verdict: Verdict, dsn: str) -> None:
+    """Wait until every instance has ended and nothing is left to do."""
     connection = await asyncpg.connect(dsn)
     give_up_at = time.monotonic() + _REST_WITHIN
     try:
@@ -133,14 +149,24 @@ async def _rest(verdict: Verdict, dsn: str, cluster: Cluster) -> None:
             await asyncio.sleep(0.2)
     finally:
         await connection.close()
-    for node in cluster.nodes:
-        try:
-            async with HttpClient(node.url) as http:
-                answer = await http.request("GET", "/api/v1/workflows/health")
-            if answer.status != 200:
-                verdict.faults.append(f"{node.name} says of its health {answer.status}: {answer.body[:300]!r}")
-        except ConnectionLost as error:
-            verdict.faults.append(f"{node.name} does not answer: {error}")
+
+
+async def _be_well(verdict: Verdict, node: Node, token: str) -> None:
+    """Wait until a node says that it is well and raises no alarm: the log's readers have caught up, nothing is late."""
+    give_up_at = time.monotonic() + _WELL_WITHIN
+    said: object = None
+    async with HttpClient(node.url, timeout=10) as http:
+        api = Api(http, token, patience=_WELL_WITHIN)
+        while time.monotonic() < give_up_at:
+            try:
+                said = (await api.get("/api/v1/workflows/health"))["details"]
+            except (ConnectionLost, Unexpected) as error:
+                said = str(error)
+            if isinstance(said, dict) and said["state"] == "ok":
+                return
+            await asyncio.sleep(0.5)
+    alarms = said.get("alarms") if isinstance(said, dict) else said
+    verdict.faults.append(f"{node.name} is not well after {_WELL_WITHIN:g} s: {alarms}")
 
 
 async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> None:
@@ -179,6 +205,9 @@ async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> No
                 calls = by_workflow[start.workflow]
             late, told = judge.judge(KINDS[kind], instance_id, rows, calls, found, cast)
             lateness += late
+            if late and max(late) > _LATE:
+                verdict.evidence.append(f"late by up to {max(late):.1f} s: {instance_id}, its rows at "
+                                        f"{', '.join(f'{row.at:%H:%M:%S.%f} {row.trigger}' for row in rows)}")  # fmt: skip
             faults += told
             ends[f"{kind} {instance.current_state} {instance.status.value}"] += 1
         if faults:
@@ -189,6 +218,10 @@ async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> No
             verdict.faults.append(
                 f"{key} was accepted and has started {started[key]} instances: {call.answer!r}"[:1000]
             )
+    horizon = found.horizon
+    last = max((line.position for lines in found.lines.values() for line in lines), default=0)
+    if horizon < last:
+        verdict.faults.append(f"the log's horizon is {horizon}, and its last row {last}: readers are not told of all")
     lateness.sort()
     verdict.counts |= {
         "instances": len(found.instances),
