@@ -6,14 +6,25 @@ Ids are UUID text. Instants are aware datetimes in UTC. `revision` is what `If-M
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import Struct
 
 from pliers_workflow.definition.findings import Finding
 
+if TYPE_CHECKING:
+    import asyncpg
+
+Row = TypeVar("Row", bound=Struct)
+
 DefinitionStatus = Literal["draft", "active", "deprecated", "archived"]
 SubmissionEvent = Literal["submission.created", "submission.updated"]
+
+
+def row_of(type_: type[Row], record: asyncpg.Record, **other: Any) -> Row:
+    """A row from the columns that are called as its fields are; `other` for what is kept in another form."""
+    named = {name: record[name] for name in type_.__struct_fields__ if name not in other and name in record}
+    return type_(**named, **other)
 
 
 class DefinitionSummary(Struct, frozen=True, kw_only=True):

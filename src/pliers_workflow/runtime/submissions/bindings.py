@@ -14,20 +14,20 @@ from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency
-from .errors import InvalidError, NotFoundError
-from .mapping import check
-from .paging import uuid_cursor
-from .rows import BindingInput, BindingRow, DefinitionRow, SubmissionEvent
-from .storable import check_text, find_unstorable
+from .. import idempotency
+from ..errors import InvalidError, NotFoundError
+from ..mapping import check
+from ..paging import uuid_cursor
+from ..rows import BindingInput, BindingRow, DefinitionRow, SubmissionEvent, row_of
+from ..storable import check_text, find_unstorable
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from .answers import RequestKey
-    from .audit import Audit
-    from .catalog import Catalog
-    from .principal import Principal
+    from ..answers import RequestKey
+    from ..audit import Audit
+    from ..catalog import Catalog
+    from ..principal import Principal
 
 _sql: Final = queries.load("submissions")
 
@@ -189,17 +189,10 @@ def _sees_bindings(principal: Principal) -> bool:
 
 
 def _binding(row: asyncpg.Record, findings: tuple[Finding, ...] = ()) -> BindingRow:
-    return BindingRow(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        form_id=row["form_id"],
+    return row_of(
+        BindingRow,
+        row,
         trigger_events=tuple(row["trigger_events"]),
-        workflow_name=row["workflow_name"],
-        version=row["version"],
-        condition=row["condition"],
         data_mapping=canonical.decode(row["data_mapping"]),
-        enabled=row["enabled"],
-        created_at=row["created_at"],
-        created_by=row["created_by"],
         findings=findings,
     )
