@@ -20,12 +20,13 @@ from starlette.types import Receive, Scope, Send
 
 from pliers_workflow import __version__
 
-from .dispatcher import Dispatcher, accepts_gzip, compressed
+from .dispatcher import Dispatcher
 from .openapi import openapi_document
 from .probes import probes
 from .problems import ApiError, problem_body
 from .reference_page import reference_page
 from .rest import access, approvals, definitions, directory, history, instances, service, submissions
+from .sending import accepts_gzip, compressed
 
 if TYPE_CHECKING:
     from pliers_workflow.runtime.engine import Engine

@@ -304,7 +304,7 @@ class Catalog:
         if status is None:
             (name,) = cursor_key(cursor, str)
             rows = await self._pool.fetch(_sql.page_names, tenant_id, name, name_prefix, limit + 1)
-            return make_page(rows, limit, _summary, lambda row: (row["name"],))
+            return make_page(rows, limit, DefinitionSummary.of, lambda row: (row["name"],))
         return await self._page(tenant_id, None, status, name_prefix, limit, cursor)
 
     async def versions(
@@ -478,7 +478,7 @@ class Catalog:
         rows = await self._pool.fetch(
             _sql.page_versions, tenant_id, name, status, prefix, after_name, after_version, limit + 1
         )
-        return make_page(rows, limit, _summary, lambda row: (row["name"], row["version"]))
+        return make_page(rows, limit, DefinitionSummary.of, lambda row: (row["name"], row["version"]))
 
     async def _by_id(self, connection: Connection, tenant_id: str, definition_id: str) -> DefinitionRow:
         row = await connection.fetchrow(_sql.by_id, tenant_id, definition_id)
@@ -595,18 +595,8 @@ def _columns(document: dict[str, Any]) -> tuple[str, str, str | None, str, bytes
     )
 
 
-def _fields(row: asyncpg.Record) -> dict[str, Any]:
-    return {field: row[field] for field in DefinitionSummary.__struct_fields__}
-
-
-def _summary(row: asyncpg.Record) -> DefinitionSummary:
-    return DefinitionSummary(**_fields(row))
-
-
-def _row(row: asyncpg.Record) -> DefinitionRow:
-    return DefinitionRow(
-        **_fields(row), definition=canonical.decode(row["definition"]), content_hash=row["content_hash"]
-    )
+def _row(record: asyncpg.Record) -> DefinitionRow:
+    return DefinitionRow.of(record, definition=canonical.decode(record["definition"]))
 
 
 def _summary_of(row: DefinitionRow) -> DefinitionSummary:

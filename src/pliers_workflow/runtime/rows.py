@@ -6,7 +6,7 @@ Ids are UUID text. Instants are aware datetimes in UTC. `revision` is what `If-M
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from msgspec import Struct
 
@@ -15,19 +15,21 @@ from pliers_workflow.definition.findings import Finding
 if TYPE_CHECKING:
     import asyncpg
 
-Row = TypeVar("Row", bound=Struct)
-
 DefinitionStatus = Literal["draft", "active", "deprecated", "archived"]
 SubmissionEvent = Literal["submission.created", "submission.updated"]
 
 
-def row_of(type_: type[Row], record: asyncpg.Record, **other: Any) -> Row:
-    """A row from the columns that are called as its fields are; `other` for what is kept in another form."""
-    named = {name: record[name] for name in type_.__struct_fields__ if name not in other and name in record}
-    return type_(**named, **other)
+class Row(Struct, frozen=True, kw_only=True):
+    """Base of what is read from the database and answered."""
+
+    @classmethod
+    def of(cls, record: asyncpg.Record, **other: Any) -> Self:
+        """Make it of the columns that are called as its fields are, and of `other` where they are kept in another form."""
+        named = {name: record[name] for name in cls.__struct_fields__ if name not in other and name in record}
+        return cls(**named, **other)
 
 
-class DefinitionSummary(Struct, frozen=True, kw_only=True):
+class DefinitionSummary(Row, frozen=True, kw_only=True):
     """A version of a workflow as lists show it, without its document."""
 
     id: str
@@ -60,7 +62,7 @@ class DefinitionRow(DefinitionSummary, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
 
 
-class UserRow(Struct, frozen=True, kw_only=True):
+class UserRow(Row, frozen=True, kw_only=True):
     """A person of the directory."""
 
     id: str
@@ -97,7 +99,7 @@ class UserInput(Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] | None = None
 
 
-class SetRow(Struct, frozen=True, kw_only=True):
+class SetRow(Row, frozen=True, kw_only=True):
     """A role or a group of the directory."""
 
     tenant_id: str
@@ -110,7 +112,7 @@ class SetRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class SubmissionRow(Struct, frozen=True, kw_only=True):
+class SubmissionRow(Row, frozen=True, kw_only=True):
     """A submitted form."""
 
     id: str
@@ -155,7 +157,7 @@ class SubmissionAnswer(Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
 
-class BindingRow(Struct, frozen=True, kw_only=True):
+class BindingRow(Row, frozen=True, kw_only=True):
     """A standing order: start this workflow when that form is submitted (spec: SubmissionWorkflowBinding)."""
 
     id: str
@@ -188,7 +190,7 @@ class BindingInput(Struct, frozen=True, kw_only=True):
     enabled: bool = True
 
 
-class TokenRow(Struct, frozen=True, kw_only=True):
+class TokenRow(Row, frozen=True, kw_only=True):
     """A bearer token; its secret is known to its holder alone."""
 
     id: str
@@ -202,7 +204,7 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
 
 
-class TenantRow(Struct, frozen=True, kw_only=True):
+class TenantRow(Row, frozen=True, kw_only=True):
     """A tenant: a world of its own."""
 
     id: str
@@ -213,7 +215,7 @@ class TenantRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class AuditRow(Struct, frozen=True, kw_only=True):
+class AuditRow(Row, frozen=True, kw_only=True):
     """A row of the audit log."""
 
     tenant_id: str

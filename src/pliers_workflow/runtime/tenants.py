@@ -174,11 +174,5 @@ def _check_instant(at: datetime) -> None:
         raise InvalidError("out_of_range", "An instant must lie between the years 1970 and 9000.")
 
 
-def _row(row: asyncpg.Record) -> TenantRow:
-    return TenantRow(
-        id=row["tenant_id"],
-        name=row["name"],
-        virtual_now=row["virtual_now"],
-        directory_revision=row["directory_revision"],
-        created_at=row["created_at"],
-    )
+def _row(record: asyncpg.Record) -> TenantRow:
+    return TenantRow.of(record, id=record["tenant_id"])

@@ -281,15 +281,5 @@ def new_secret() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def _row(row: asyncpg.Record) -> TokenRow:
-    return TokenRow(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        user_id=row["user_id"],
-        username=row["username"],
-        name=row["name"],
-        permissions=tuple(row["permissions"]),
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        revoked_at=row["revoked_at"],
-    )
+def _row(record: asyncpg.Record) -> TokenRow:
+    return TokenRow.of(record, permissions=tuple(record["permissions"]))

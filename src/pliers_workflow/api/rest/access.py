@@ -49,7 +49,7 @@ async def list_tokens(call: Call, query: TokensQuery) -> Reply:
     """Your own tokens; administrators and auditors see everybody's, or one person's with `user`."""
     user = await user_id(call, query.user) if query.user is not None else None
     rows = await call.engine.tokens.list(call.principal, user=user, limit=query.limit, cursor=query.cursor)
-    return Reply(views.page(rows, views.token_view))
+    return Reply(views.page(rows, TokenView.of))
 
 
 @routes.post(
@@ -69,10 +69,7 @@ async def create_token(call: Call, body: TokenInput) -> Reply:
     row, secret = await call.engine.tokens.create(
         call.principal, body.user, body.permissions, body.name, body.expires_at, request=call.request
     )
-    view = views.token_view(row)
-    made = TokenMadeView(
-        **{name: getattr(view, name) for name in view.__struct_fields__}, secret=secret, secret_withheld=secret is None
-    )
+    made = TokenMadeView.of(row, secret=secret, secret_withheld=secret is None)
     return Reply(made, location=f"{call.base}/tokens/{row.id}")
 
 
@@ -80,14 +77,14 @@ async def create_token(call: Call, body: TokenInput) -> Reply:
 async def revoke_token(call: Call, id: TokenId) -> Reply:
     """Make a token useless for ever: your own, or as an administrator anybody's."""
     row = await call.engine.tokens.revoke(call.principal, id.lower(), request=call.request)
-    return Reply(views.token_view(row))
+    return Reply(TokenView.of(row))
 
 
 @routes.get("/tenants", "List tenants", answers=Page[TenantView])
 async def list_tenants(call: Call, query: PageQuery) -> Reply:
     """All tenants for administrators of the tenant `default`; your own for everybody else."""
     rows = await call.engine.tenants.list(call.principal, limit=query.limit, cursor=query.cursor)
-    return Reply(views.page(rows, views.tenant_view))
+    return Reply(views.page(rows, TenantView.of))
 
 
 @routes.post(
@@ -103,12 +100,7 @@ async def create_tenant(call: Call, body: TenantInput) -> Reply:
     row, secret = await call.engine.tenants.create(
         call.principal, body.id, body.name, virtual_now=body.virtual_now, request=call.request
     )
-    view = views.tenant_view(row)
-    made = TenantMadeView(
-        **{name: getattr(view, name) for name in view.__struct_fields__},
-        admin_token=secret,
-        secret_withheld=secret is None,
-    )
+    made = TenantMadeView.of(row, admin_token=secret, secret_withheld=secret is None)
     return Reply(made, location=f"{call.base}/tenants/{row.id}")
 
 
@@ -118,7 +110,7 @@ async def get_tenant(call: Call, id: TenantId) -> Reply:
     principal = call.principal
     if id != principal.tenant_id and not (principal.tenant_id == "default" and principal.may("admin")):
         raise ApiError("not_found", "There is no such tenant that you may see; check its id.")
-    return Reply(views.tenant_view(views.found(await call.engine.tenants.get(id), "tenant")))
+    return Reply(TenantView.of(views.found(await call.engine.tenants.get(id), "tenant")))
 
 
 @routes.put(
@@ -133,7 +125,7 @@ async def move_clock(call: Call, id: TenantId, body: ClockInput) -> Reply:
     if id != call.principal.tenant_id:
         raise ApiError("not_found", "A clock is moved with a token of its own tenant; this is not yours.")
     row = await call.engine.tenants.set_clock(call.principal, body.virtual_now, request=call.request)
-    return Reply(views.tenant_view(row))
+    return Reply(TenantView.of(row))
 
 
 @routes.get("/audit", "Read the audit log", answers=Page[AuditEntryView], permissions=("auditor",))
@@ -146,18 +138,7 @@ async def list_audit(call: Call, query: AuditQuery) -> Reply:
         limit=query.limit,
         cursor=query.cursor,
     )
-    items = [
-        AuditEntryView(
-            seq=row.seq,
-            action=row.action,
-            subject=row.subject,
-            details=row.details,
-            executed_at=row.executed_at,
-            executed_by=row.executed_by,
-            hash=row.hash.hex(),
-        )
-        for row in rows.items
-    ]
+    items = [AuditEntryView.of(row, hash=row.hash.hex()) for row in rows.items]
     return Reply(Page(items=items, next_cursor=rows.next_cursor))
 
 
@@ -165,6 +146,4 @@ async def list_audit(call: Call, query: AuditQuery) -> Reply:
 async def verify_audit(call: Call) -> Reply:
     """Compute the chain of hashes anew and say whether every row is there and as it was written."""
     result = await call.engine.audit.verify(call.principal.tenant_id)
-    return Reply(
-        VerificationView(intact=result.intact, rows=result.rows, broken_at=result.broken_at, problem=result.problem)
-    )
+    return Reply(VerificationView.of(result))

@@ -33,7 +33,7 @@ async def list_workflows(call: Call, query: DefinitionsQuery) -> Reply:
         limit=query.limit,
         cursor=query.cursor,
     )
-    return Reply(views.page(rows, views.definition_summary))
+    return Reply(views.page(rows, DefinitionSummaryView.of))
 
 
 @routes.post(
@@ -88,7 +88,7 @@ async def delete_workflow(call: Call, id: DefinitionRef) -> Reply:
     Refused while live instances or bindings need it. Archived versions can be read, and history keeps referring to them.
     """
     archived = await call.engine.catalog.archive(call.principal, id, call.if_match, request=call.request)
-    return Reply(ArchivedView(archived=[views.definition_summary(row) for row in archived]))
+    return Reply(ArchivedView(archived=[DefinitionSummaryView.of(row) for row in archived]))
 
 
 @routes.get("/workflows/{id}/versions", "List versions of a workflow", answers=Page[DefinitionSummaryView])
@@ -97,7 +97,7 @@ async def list_versions(call: Call, id: DefinitionRef, query: PageQuery) -> Repl
     rows = await call.engine.catalog.versions(call.principal.tenant_id, id, limit=query.limit, cursor=query.cursor)
     if not rows.items and query.cursor is None:
         raise ApiError("not_found", "There is no such workflow that you may see; check its id or name.")
-    return Reply(views.page(rows, views.definition_summary))
+    return Reply(views.page(rows, DefinitionSummaryView.of))
 
 
 @routes.get("/workflows/{id}/versions/{v}", "Get a version of a workflow", answers=DefinitionView)

@@ -40,7 +40,7 @@ async def list_users(call: Call, query: UsersQuery) -> Reply:
         limit=query.limit,
         cursor=query.cursor,
     )
-    return Reply(views.page(rows, views.user_view))
+    return Reply(views.page(rows, UserView.of))
 
 
 @routes.post("/users", "Create a user", answers=UserView, status=201, permissions=_ADMIN, problems=("conflict",))
@@ -57,7 +57,7 @@ async def create_user(call: Call, body: UserInputBody) -> Reply:
         groups=body.groups,
     )
     row = await call.engine.directory.create_user(call.principal, user, request=call.request)
-    return Reply(views.user_view(row), revision=row.revision, location=f"{call.base}/users/{row.id}")
+    return Reply(UserView.of(row), revision=row.revision, location=f"{call.base}/users/{row.id}")
 
 
 @routes.get("/users/{userId}", "Get a user", answers=UserView)
@@ -65,7 +65,7 @@ async def get_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
     """One person, by id or username; `me` is yourself."""
     ref = call.principal.user_id if userId == "me" else userId
     row = views.found(await call.engine.directory.get_user(call.principal.tenant_id, ref), "user")
-    return Reply(views.user_view(row), revision=row.revision)
+    return Reply(UserView.of(row), revision=row.revision)
 
 
 @routes.patch(
@@ -84,7 +84,7 @@ async def update_user(call: Call, userId: UserRef, body: UserChanges) -> Reply: 
         call.principal, _me(call, userId), changes, call.if_match, request=call.request
     )
     _forget_tokens(call, row.id)
-    return Reply(views.user_view(row), revision=row.revision)
+    return Reply(UserView.of(row), revision=row.revision)
 
 
 @routes.delete(
@@ -99,7 +99,7 @@ async def deactivate_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
     """Make a person inactive: their tokens stop working and they are asked no more. History keeps their name."""
     row = await call.engine.directory.deactivate(call.principal, _me(call, userId), call.if_match, request=call.request)
     _forget_tokens(call, row.id)
-    return Reply(views.user_view(row), revision=row.revision)
+    return Reply(UserView.of(row), revision=row.revision)
 
 
 def _me(call: Call, ref: str) -> str:
@@ -120,18 +120,18 @@ def _declare_sets(kind: Literal["role", "group"]) -> None:
         rows = await call.engine.directory.list_sets(
             call.principal.tenant_id, kind, key_prefix=query.key, limit=query.limit, cursor=query.cursor
         )
-        return Reply(views.page(rows, views.set_view))
+        return Reply(views.page(rows, SetView.of))
 
     async def get_set(call: Call, key: SetKey) -> Reply:
         row = views.found(await call.engine.directory.get_set(call.principal.tenant_id, kind, key), one)
-        return Reply(views.set_view(row))
+        return Reply(SetView.of(row))
 
     async def put_set(call: Call, key: SetKey, body: SetInput | None) -> Reply:
         body = body or SetInput()
         row, is_new = await call.engine.directory.put_set(
             call.principal, kind, key, name=body.name, description=body.description, request=call.request
         )
-        return Reply(views.set_view(row), status=201 if is_new else 200)
+        return Reply(SetView.of(row), status=201 if is_new else 200)
 
     async def delete_set(call: Call, key: SetKey) -> Reply:
         await call.engine.directory.delete_set(call.principal, kind, key, request=call.request)
@@ -142,21 +142,21 @@ def _declare_sets(kind: Literal["role", "group"]) -> None:
         rows = await call.engine.directory.members(
             call.principal.tenant_id, kind, key, limit=query.limit, cursor=query.cursor
         )
-        return Reply(views.page(rows, views.user_view))
+        return Reply(views.page(rows, UserView.of))
 
     async def set_members(call: Call, key: SetKey, body: MembersInput) -> Reply:
         row = await call.engine.directory.set_members(call.principal, kind, key, body.users, request=call.request)
-        return Reply(views.set_view(row))
+        return Reply(SetView.of(row))
 
     async def add_member(call: Call, key: SetKey, userId: UserRef) -> Reply:  # noqa: N803
         row = await call.engine.directory.add_member(call.principal, kind, key, _me(call, userId), request=call.request)
-        return Reply(views.set_view(row))
+        return Reply(SetView.of(row))
 
     async def remove_member(call: Call, key: SetKey, userId: UserRef) -> Reply:  # noqa: N803
         row = await call.engine.directory.remove_member(
             call.principal, kind, key, _me(call, userId), request=call.request
         )
-        return Reply(views.set_view(row))
+        return Reply(SetView.of(row))
 
     at = f"/{many}/{{key}}"
     for declare, handler, name, about in (

@@ -33,7 +33,7 @@ async def list_submissions(call: Call, query: SubmissionsQuery) -> Reply:
     rows = await call.engine.submissions.list(
         call.principal, form_id=query.form_id, submitted_by=submitted_by, limit=query.limit, cursor=query.cursor
     )
-    return Reply(views.page(rows, views.submission_view))
+    return Reply(views.page(rows, SubmissionView.of))
 
 
 @routes.post(
@@ -64,7 +64,7 @@ async def create_submission(call: Call, body: SubmissionInput) -> Reply:
 async def get_submission(call: Call, id: SubmissionId) -> Reply:
     """One submission with the instances it has started."""
     row = views.found(await call.engine.submissions.get(call.principal, id.lower()), "submission")
-    return Reply(views.submission_view(row), revision=row.revision)
+    return Reply(SubmissionView.of(row), revision=row.revision)
 
 
 @routes.put(
@@ -143,7 +143,7 @@ async def delete_binding(call: Call, id: BindingId) -> Reply:
 async def list_failed_starts(call: Call, query: PageQuery) -> Reply:
     """Workflows that a binding should have started and could not."""
     rows = await call.engine.submissions.failed_starts(call.principal, limit=query.limit, cursor=query.cursor)
-    return Reply(views.page(rows, views.failed_start_view))
+    return Reply(views.page(rows, FailedStartView.of))
 
 
 @routes.post(

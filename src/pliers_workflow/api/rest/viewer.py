@@ -124,7 +124,7 @@ class Reading:
         if rows is None:
             return None
         names = await self._usernames(rows)
-        return [WorkItemView(**_work_item(row, names)) for row in rows]
+        return [WorkItemView.of(row, **_work_item(row, names)) for row in rows]
 
     async def inbox(self, person: str, workflow: str | None, limit: int, cursor: str | None) -> Page[InboxItemView]:
         """What a person is asked to decide."""
@@ -146,27 +146,14 @@ class Reading:
         )
         if page is None:
             return None
-        return Page(items=[_history_entry(row) for row in page.items], next_cursor=page.next_cursor)
+        return Page(items=[HistoryEntryView.of(row) for row in page.items], next_cursor=page.next_cursor)
 
     async def timeline(self, instance_id: str) -> TimelineView | None:
         """The instance's life; None when the caller may not see it."""
         told = await read_model.timeline(self._engine.readers, await self.viewer(), instance_id)
         if told is None:
             return None
-        items = [
-            TimelineEntryView(
-                at=entry.at,
-                seq=entry.seq,
-                type=entry.type,
-                by=entry.by,
-                by_name=entry.by_name,
-                state=entry.state,
-                summary=entry.summary,
-                details=entry.details,
-                duration_ms=entry.duration_ms,
-            )
-            for entry in told.items
-        ]
+        items = [TimelineEntryView.of(entry) for entry in told.items]
         return TimelineView(items=items, durations_ms=told.durations_ms)
 
     async def _usernames(self, rows: Any) -> dict[str, str]:
@@ -191,56 +178,23 @@ async def _paged(reading: Awaitable[T]) -> T:
 
 
 def _work_item(row: read_model.WorkItemView, names: dict[str, str]) -> dict[str, Any]:
+    """What the wire calls otherwise than the row does."""
     return {
-        "id": row.id,
         "workflow_instance_id": row.instance_id,
-        "item": row.item,
         "chain_id": row.chain,
         "step_id": row.stage,
-        "round": row.round,
         "approver": ApproverView(
             type=row.approver_type, identifier=row.approver_key, username=names.get(row.approver_key)
         ),
         "principal_id": row.principal,
-        "action": row.action,
-        "comments": row.comments,
-        "decision_data": row.decision_data,
-        "decided_by": row.decided_by,
-        "decided_at": row.decided_at,
-        "timeout_at": row.timeout_at,
-        "delegated_to": row.delegated_to,
-        "delegated_at": row.delegated_at,
-        "created_at": row.created_at,
     }
 
 
 def _inbox_item(row: read_model.InboxItem, names: dict[str, str]) -> InboxItemView:
-    return InboxItemView(
+    return InboxItemView.of(
+        row,
         **_work_item(row, names),
         workflow_definition=DefinitionOfInstance(id=row.definition_id, name=row.definition_name, version=row.version),
-        definition_title=row.definition_title,
-        title=row.title,
-        current_state=row.current_state,
         status=Status(row.status),
-        revision=row.revision,
         requester_id=row.requester,
-        requester_username=row.requester_username,
-        requester_name=row.requester_name,
-    )
-
-
-def _history_entry(row: read_model.HistoryEntry) -> HistoryEntryView:
-    return HistoryEntryView(
-        seq=row.seq,
-        id=row.id,
-        action_type=row.action_type,
-        from_state=row.from_state,
-        to_state=row.to_state,
-        step_id=row.step_id,
-        result=row.result,
-        error_message=row.error_message,
-        executed_at=row.executed_at,
-        executed_by=row.executed_by,
-        execution_data=row.execution_data,
-        hash=row.hash,
     )

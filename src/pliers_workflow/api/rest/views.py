@@ -17,19 +17,13 @@ from .available import Caller, available_triggers, caller_of
 from .wire import (
     BindingView,
     DefinitionOfInstance,
-    DefinitionSummaryView,
     DefinitionView,
     FailedStartView,
     IncidentView,
     InstanceLinks,
     InstanceView,
     Page,
-    SetView,
     SubmissionAnswerView,
-    SubmissionView,
-    TenantView,
-    TokenView,
-    UserView,
 )
 
 if TYPE_CHECKING:
@@ -80,19 +74,7 @@ def instance_view(instance: Instance, chart: Chart, caller: Caller, base: str) -
         last_activity_at=instance.last_activity_at,
         timeout_at=instance.timeout_at,
         revision=instance.revision,
-        incidents=[
-            IncidentView(
-                id=incident.id,
-                code=incident.code,
-                message=incident.message,
-                state=incident.state,
-                stage=incident.stage,
-                raised_at=incident.raised_at,
-            )
-            for incident in incidents.values()
-        ]
-        if incidents
-        else [],
+        incidents=[IncidentView.of(incident) for incident in incidents.values()] if incidents else [],
         available_triggers=available_triggers(chart, instance, caller),
         links=InstanceLinks(
             self=here,
@@ -187,43 +169,11 @@ def findings(found: Iterable[Finding]) -> list[FindingView]:
     return [FindingView(one.pointer, one.code, one.message, one.hint, one.severity) for one in found]
 
 
-def definition_summary(row: rows.DefinitionSummary) -> DefinitionSummaryView:
-    """A version without its document."""
-    return DefinitionSummaryView(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        title=row.title,
-        description=row.description,
-        status=row.status,
-        revision=row.revision,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        published_at=row.published_at,
-        archived_at=row.archived_at,
-        created_by=row.created_by,
-        updated_by=row.updated_by,
-    )
-
-
 def definition_view(row: rows.DefinitionRow) -> DefinitionView:
     """A version with its document."""
     document = row.definition
-    return DefinitionView(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        title=row.title,
-        description=row.description,
-        status=row.status,
-        revision=row.revision,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        published_at=row.published_at,
-        archived_at=row.archived_at,
-        created_by=row.created_by,
-        updated_by=row.updated_by,
-        definition=document,
+    return DefinitionView.of(
+        row,
         state_machine=document.get("stateMachine", {}),
         approval_chains=document.get("approvalChains"),
         event_hooks=document.get("eventHooks"),
@@ -233,113 +183,16 @@ def definition_view(row: rows.DefinitionRow) -> DefinitionView:
     )
 
 
-def user_view(row: rows.UserRow) -> UserView:
-    """A person."""
-    return UserView(
-        id=row.id,
-        username=row.username,
-        name=row.name,
-        email=row.email,
-        manager=row.manager,
-        active=row.active,
-        attributes=row.attributes,
-        roles=list(row.roles),
-        groups=list(row.groups),
-        revision=row.revision,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
-
-
-def set_view(row: rows.SetRow) -> SetView:
-    """A role or group."""
-    return SetView(
-        kind=row.kind,
-        key=row.key,
-        name=row.name,
-        description=row.description,
-        member_count=row.member_count,
-        created_at=row.created_at,
-    )
-
-
-def token_view(row: rows.TokenRow) -> TokenView:
-    """A token without its secret."""
-    return TokenView(
-        id=row.id,
-        user_id=row.user_id,
-        username=row.username,
-        name=row.name,
-        permissions=list(row.permissions),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )
-
-
-def tenant_view(row: rows.TenantRow) -> TenantView:
-    """A tenant."""
-    return TenantView(id=row.id, name=row.name, virtual_now=row.virtual_now, created_at=row.created_at)
-
-
-def submission_view(row: rows.SubmissionRow) -> SubmissionView:
-    """A submitted form."""
-    return SubmissionView(
-        id=row.id,
-        form_id=row.form_id,
-        data=row.data,
-        revision=row.revision,
-        submitted_by=row.submitted_by,
-        submitted_by_username=row.submitted_by_username,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        instances=list(row.instances),
-    )
-
-
-def failed_start_view(row: rows.FailedStart) -> FailedStartView:
-    """A start that failed."""
-    return FailedStartView(
-        id=row.id,
-        submission_id=row.submission_id,
-        binding_id=row.binding_id,
-        workflow=row.workflow,
-        code=row.code,
-        message=row.message,
-        details=row.details,
-    )
-
-
 def submission_answer(answer: rows.SubmissionAnswer) -> SubmissionAnswerView:
     """What became of a submission."""
-    row = answer.submission
-    return SubmissionAnswerView(
-        id=row.id,
-        form_id=row.form_id,
-        data=row.data,
-        revision=row.revision,
-        submitted_by=row.submitted_by,
-        submitted_by_username=row.submitted_by_username,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        instances=list(answer.instances),
-        pending=list(answer.pending),
-        failed=[failed_start_view(one) for one in answer.failed],
+    return SubmissionAnswerView.of(
+        answer.submission,
+        instances=answer.instances,
+        pending=answer.pending,
+        failed=[FailedStartView.of(one) for one in answer.failed],
     )
 
 
 def binding_view(row: rows.BindingRow) -> BindingView:
     """A binding."""
-    return BindingView(
-        id=row.id,
-        form_id=row.form_id,
-        workflow_id=row.workflow_name,
-        trigger_events=list(row.trigger_events),
-        version=row.version,
-        condition=row.condition,
-        data_mapping=row.data_mapping,
-        enabled=row.enabled,
-        created_at=row.created_at,
-        created_by=row.created_by,
-        findings=findings(row.findings),
-    )
+    return BindingView.of(row, workflow_id=row.workflow_name, findings=findings(row.findings))

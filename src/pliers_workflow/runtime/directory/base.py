@@ -10,7 +10,7 @@ from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 
 from ..errors import NotFoundError
-from ..rows import SetRow, UserRow, row_of
+from ..rows import SetRow, UserRow
 from .keys import is_key
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Base:
 
 def user_row(record: asyncpg.Record) -> UserRow:
     """A person as the statements' `person` columns tell them."""
-    return row_of(
-        UserRow,
+    return UserRow.of(
         record,
         attributes=canonical.decode(record["attributes"]),
         roles=tuple(record["roles"]),
@@ -84,4 +83,4 @@ def user_row(record: asyncpg.Record) -> UserRow:
 
 def set_row(record: asyncpg.Record) -> SetRow:
     """A role or group."""
-    return row_of(SetRow, record)
+    return SetRow.of(record)

@@ -18,7 +18,7 @@ from .. import idempotency
 from ..errors import InvalidError, NotFoundError
 from ..mapping import check
 from ..paging import uuid_cursor
-from ..rows import BindingInput, BindingRow, DefinitionRow, SubmissionEvent, row_of
+from ..rows import BindingInput, BindingRow, DefinitionRow, SubmissionEvent
 from ..storable import check_text, find_unstorable
 
 if TYPE_CHECKING:
@@ -189,8 +189,7 @@ def _sees_bindings(principal: Principal) -> bool:
 
 
 def _binding(row: asyncpg.Record, findings: tuple[Finding, ...] = ()) -> BindingRow:
-    return row_of(
-        BindingRow,
+    return BindingRow.of(
         row,
         trigger_events=tuple(row["trigger_events"]),
         data_mapping=canonical.decode(row["data_mapping"]),

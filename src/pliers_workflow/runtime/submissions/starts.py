@@ -23,7 +23,7 @@ from ..failures import DATABASE_AWAY
 from ..mapping import Failure, Order, Scope, holds, mapped
 from ..paging import uuid_cursor
 from ..principal import Principal
-from ..rows import DefinitionRow, FailedStart, SubmissionAnswer, SubmissionRow, row_of
+from ..rows import DefinitionRow, FailedStart, SubmissionAnswer, SubmissionRow
 from ..storable import BYTES_MAX
 from .jobs import Job, Payload, Start, error_of, failed_row, failure_of, job_name, job_of
 
@@ -314,4 +314,4 @@ _PENDING: Final = _Pending()
 
 def submission_row(record: asyncpg.Record) -> SubmissionRow:
     """A submission as the statements' columns tell it."""
-    return row_of(SubmissionRow, record, data=canonical.decode(record["data"]), instances=tuple(record["instances"]))
+    return SubmissionRow.of(record, data=canonical.decode(record["data"]), instances=tuple(record["instances"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -28,6 +28,12 @@ class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
 
 class View(Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of answers."""
+
+    @classmethod
+    def of(cls, row: object, **other: Any) -> Self:
+        """Make it of what the row has under the names of its fields, and of `other` where they differ."""
+        named = {name: getattr(row, name) for name in cls.__struct_fields__ if name not in other}
+        return cls(**named, **other)
 
 
 class Page(View, Generic[Item], frozen=True, kw_only=True):
