@@ -33,7 +33,7 @@ carry the permissions `author`, `publisher`, `operator`, `auditor` and `admin`. 
 group, `detail` says what to do next, and `type` leads to an explanation.
 
 **Repeating safely.** Send an `Idempotency-Key` with a mutating call: repeated with the same key and body it takes effect
-once, and the first answer is given again.
+once, and the first answer is given again. A refusal keeps nothing: the same call may be accepted when its time has come.
 
 **Lost updates.** Single resources have an `ETag`; send it back as `If-Match` and a stale one is refused with 412.
 
