@@ -110,10 +110,22 @@ def told(lines: list[Line], cast: Cast) -> list[Row]:
         rows.append(
             Row(
                 line.seq, line.decoded.at, deed, mark, line.command_id, line.from_state, line.to_state,
-                order.get("timer", ""), fired.get("trigger", ""), line.position,
+                order.get("timer", ""), fired.get("trigger", ""), order.get("step") or fired.get("step", ""),
+                order.get("attempt", 1), order.get("code", ""), _begun(events), line.position,
             )
         )  # fmt: skip
     return rows
+
+
+#: Types of steps that hold others, or take no time.
+_NO_LEAVES: Final = frozenset(
+    {"sequential", "parallel", "conditional", "for_each", "branch", "element", "assign", "emit"}
+)
+
+
+def _begun(events: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    runs = [event["run"] for event in events if event["type"] == "workflow.step.started"]
+    return tuple((run["id"], run["step_id"]) for run in runs if run["type"] not in _NO_LEAVES)
 
 
 def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tuple[Deed, str]:

@@ -42,14 +42,15 @@ def of_instance(found: Found, instance_id: str) -> Iterator[str]:
     if folded != instance:
         yield f"folding the history gives {folded}, the row is {instance}"
     yield from _work_items(found, instance_id)
-    if instance.status.ended:
+    if instance.ended:
         left = [
             f"{job['kind']} {job['name']} ({job['status']})" for job in found.jobs if job["instance"] == instance_id
         ]
         if left:
             yield f"it has ended, and jobs are left: {', '.join(left)}"
-        if instance.machine.timers:
-            yield f"it has ended, and timers run: {sorted(instance.machine.timers)}"
+        machine = instance.machine
+        if machine.timers or machine.steps or machine.incidents:
+            yield f"it has ended, and in it are timers {list(machine.timers)}, steps {list(machine.steps)}, incidents {list(machine.incidents)}"
 
 
 def _work_items(found: Found, instance_id: str) -> Iterator[str]:
@@ -59,9 +60,9 @@ def _work_items(found: Found, instance_id: str) -> Iterator[str]:
     asked = sorted(
         item.id for chain in instance.machine.chains.values() for stage in chain.stages for item in stage.items
     )
-    if instance.status.ended and opened:
+    if instance.ended and opened:
         yield f"it has ended, and work items are open: {opened}"
-    elif not instance.status.ended and opened != asked:
+    elif not instance.ended and opened != asked:
         yield f"work items open: {opened}, in the instance: {asked}"
     votes = Counter(
         (item["step_id"], item["visit"], item["round"], item["decided_by"])

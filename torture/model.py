@@ -42,6 +42,12 @@ class Row(Struct, frozen=True):
     #: of a timer that fired: its id, and what it raised
     timer: str = ""
     trigger: str = ""
+    #: of a step's clock or result: its run, the attempt, and the code of a failure
+    step: str = ""
+    attempt: int = 0
+    code: str = ""
+    #: steps that were begun, and hold no others: run and step id, in order
+    begun: tuple[tuple[str, str], ...] = ()
     position: int = 0
 
 
@@ -84,7 +90,12 @@ class Model:
         self.fired: set[str] = set()
         #: how late timers fired, in seconds
         self.lateness: list[float] = []
+        #: names of steps that are at work, by run
+        self.runs: dict[str, str] = {}
+        #: names of steps that must be begun by the row at hand, in order
+        self.begins: list[str] = []
         self.begin(started)
+        self._match(started)
 
     # -- for each workflow ---------------------------------------------------------------------------------------------
 
@@ -148,19 +159,28 @@ class Model:
             self.does(row.deed, row.at)
         if row.to_state != self.state:
             raise Disagreement(f"leads to {row.to_state!r}, the model to {self.describe()}")
+        self._match(row)
+
+    def _match(self, row: Row) -> None:
+        """The steps that were begun are those that must be; from here on their runs go by our names."""
+        expected, self.begins = self.begins, []
+        if [name.split("/")[0] for name in expected] != [step_id for _, step_id in row.begun]:
+            raise Disagreement(f"begins {row.begun}, the model {expected}")
+        self.runs |= {run: name for (run, _), name in zip(row.begun, expected, strict=True)}
 
     def _fire(self, row: Row) -> None:
         if row.timer in self.fired:
             raise Disagreement(f"{row.timer} fires a second time")
         self.fired.add(row.timer)
-        clock = self.clocks.pop(row.trigger, None)
+        trigger = self.runs.get(row.step, "?") if row.step else row.trigger
+        clock = self.clocks.pop(trigger, None)
         if clock is None or clock.paused:
-            raise Disagreement(f"{row.timer} fires {row.trigger!r}, and no such clock runs in {self.describe()}")
+            raise Disagreement(f"{row.timer} fires {trigger!r}, and no such clock runs in {self.describe()}")
         late = row.at - clock.due_at
         if late < -_ROUNDING:
-            raise Disagreement(f"{row.trigger!r} fires {-late.total_seconds():.3f} s before its time")
+            raise Disagreement(f"{trigger!r} fires {-late.total_seconds():.3f} s before its time")
         self.lateness.append(late.total_seconds())
-        self.rings(row.trigger, row.at)
+        self.rings(trigger, row.at)
 
     def end(self, status: str, state: str) -> None:
         """Come to the end."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..model import Model, Row
 from ..people import Workflow
-from . import claim, clock, form
+from . import claim, clock, form, plan
 
 
 class Kind(Struct, frozen=True):
@@ -25,4 +25,5 @@ KINDS: Final = {
     "claim": Kind(claim.DOCUMENT, 5, claim.drive, claim.Claim),
     "clock": Kind(clock.DOCUMENT, 2, clock.drive, clock.Clockwork),
     "form": Kind(form.DOCUMENT, 3, form.drive, form.Form),
+    "plan": Kind(plan.DOCUMENT, 3, plan.drive, plan.Plan),
 }
