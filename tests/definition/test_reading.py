@@ -89,7 +89,7 @@ SHAPES: list[tuple[str, Any, str, str]] = [
     ("approvalChains", [{"id": "c", "steps": []}], "/approvalChains/0/steps", "out_of_range"),
     ("conditions", None, "/conditions", "wrong_type"),
     # later releases
-    ("eventHooks", {"triggers": [1]}, "/eventHooks", "not_supported_yet"),
+    ("eventHooks", {"triggers": [1]}, "/eventHooks/triggers/0", "wrong_type"),
     ("sla", {"levels": []}, "/sla", "not_supported_yet"),
     ("migrations", [{}], "/migrations", "not_supported_yet"),
     ("timeoutConfig", {"escalationRules": [{}]}, "/timeoutConfig/escalationRules", "not_supported_yet"),

@@ -275,3 +275,10 @@ class Chart:
     routes: dict[int, Any] = field(default_factory=dict, repr=False)
     #: the title of instances: texts, and paths that begin with a root, such as `("data", "amount")`; empty: no title
     title: tuple[str | tuple[str, ...], ...] = ()
+    #: the keys by which events from outside find instances, by name; and whether they rest on more than the data
+    correlation: tuple[tuple[str, Expression], ...] = ()
+    keys_move: bool = False
+    #: actions of event handlers, by the handler's id
+    handlers: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)
+    #: events from outside may reach living instances
+    listens: bool = False

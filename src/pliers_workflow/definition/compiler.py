@@ -78,6 +78,8 @@ class Compiler:
         initial = self._initial(self.machine.initial_state)
         named_steps = {name: steps.named(name) for name in self.definition.steps}
         steps.finish(path for each in self._expressions.values() for path in each.reads)
+        correlation = tuple((key.name, shared_expression(key.key)) for key in self.definition.event_hooks.correlation)
+        handlers = {one.id: self._actions(one.actions) for one in self.definition.event_hooks.handlers}
         return c.Chart(
             name=self.definition.name,
             version=self.definition.version,
@@ -99,9 +101,13 @@ class Compiler:
             metadata=self.definition.metadata,
             steps=steps.steps,
             named_steps=named_steps,
-            weight=len(states) + len(transitions) + len(steps.steps) + len(self._expressions),
+            weight=len(states) + len(transitions) + len(steps.steps) + len(self._expressions) + len(correlation),
             content_hash=content_hash(self.definition.model_dump(by_alias=True, exclude_unset=True)),
             title=title,
+            correlation=correlation,
+            keys_move=any("instance" in expression.roots for _, expression in correlation),
+            handlers=handlers,
+            listens=bool(correlation),
         )
 
     # -- states ----------------------------------------------------------------------------------------------------

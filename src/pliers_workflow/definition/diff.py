@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from .document import ApprovalChain, ApprovalStep, Document, WorkflowDefinition
 from .findings import pointer
+from .listening import type_matches
 from .schema_diff import compare_schemas
 from .tree import Edge, Node, Tree, targets_of
 
@@ -50,6 +51,7 @@ def compare(old: WorkflowDefinition, new: WorkflowDefinition) -> Diff:
     _states(*trees, note)
     _transitions(*trees, note)
     _chains(old, new, note)
+    _hooks(old, new, note)
     _logic(old, new, note)
     for at, change, message in compare_schemas(old.data_schema, new.data_schema):
         note("/dataSchema" + at, change, message)
@@ -228,6 +230,44 @@ def _stage(old: ApprovalStep, new: ApprovalStep, at: str, note: _Note) -> None:
         if getattr(old, key) != getattr(new, key):
             change: Change = "patch" if key == "name" else "minor"
             note(f"{at}/{_key(new, key)}", change, f"`{_key(new, key)}` of the stage `{new.id}` changed.")
+
+
+# -- event hooks -------------------------------------------------------------------------------------------------------
+
+
+def _hooks(old: WorkflowDefinition, new: WorkflowDefinition, note: _Note) -> None:
+    """Who sends events relies on what they did before; who is found by a key, on the key."""
+    before, after = old.event_hooks, new.event_hooks
+    for key, what in (("triggers", "event trigger"), ("handlers", "event handler")):
+        gone = {one.id: (index, one) for index, one in enumerate(getattr(before, key))}
+        for index, one in enumerate(getattr(after, key)):
+            at = f"/eventHooks/{key}/{index}"
+            if one.id not in gone:
+                note(at, "minor", f"The {what} `{one.id}` is new.")
+                continue
+            _, was = gone.pop(one.id)
+            if one.event_type != was.event_type:
+                change: Change = "minor" if type_matches(one.event_type, was.event_type) else "major"
+                note(f"{at}/eventType", change, f"The {what} `{one.id}` waits for other events.")
+            for field in type(one).model_fields:
+                if field != "event_type" and getattr(one, field) != getattr(was, field):
+                    note(f"{at}/{_key(one, field)}", "minor", f"`{_key(one, field)}` of the {what} `{one.id}` changed.")
+        for id, (index, _) in gone.items():
+            note(f"/eventHooks/{key}/{index}", "major", f"The {what} `{id}` was removed or renamed.")
+    keys = {key.name: key.key for key in after.correlation}
+    for index, one in enumerate(before.correlation):
+        if one.name not in keys:
+            note(
+                f"/eventHooks/correlation/{index}", "major", f"The correlation key `{one.name}` was removed or renamed."
+            )
+        elif keys[one.name] != one.key:
+            note(f"/eventHooks/correlation/{index}", "minor", f"The correlation key `{one.name}` changed.")
+    known = {key.name for key in before.correlation}
+    for index, one in enumerate(after.correlation):
+        if one.name not in known:
+            note(f"/eventHooks/correlation/{index}", "minor", f"The correlation key `{one.name}` is new.")
+    if before.filters != after.filters:
+        note("/eventHooks/filters", "minor", "The filters before all triggers changed.")
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unknown_guard": "No guard or condition has this name.",
         "unknown_action": "No action has this name.",
         "unknown_chain": "No approval chain has this id.",
+        "unknown_key_name": "No correlation key has this name.",
         "unknown_send_id": "A `cancel` names a delayed trigger that nothing sends.",
         "dependency_cycle": "Guards depend on each other in a circle.",
         "action_cycle": "Named actions contain each other in a circle.",

@@ -59,7 +59,15 @@ _OF_ABSENCE: Final = frozenset(
     }
 )
 _OF_NAMES: Final = frozenset(
-    {"unknown_state", "unknown_guard", "unknown_action", "unknown_chain", "unknown_field", "unknown_step"}
+    {
+        "unknown_state",
+        "unknown_guard",
+        "unknown_action",
+        "unknown_chain",
+        "unknown_field",
+        "unknown_step",
+        "unknown_key_name",
+    }
 )
 
 #: What stands in for the words at the top; no other part needs them.

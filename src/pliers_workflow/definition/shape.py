@@ -47,6 +47,11 @@ _PATTERNS: Final = {
     r"^[A-Za-z0-9_][A-Za-z0-9_./-]*": ("the type of an event", "For example `com.example.order.paid`."),
     r"^(0|[1-9]": ("a semantic version without build metadata", "For example `1.0.0` or `2.1.0-beta.1`."),
     r"^[A-Za-z_][A-Za-z0-9_]*(": ("a dotted path into the data", "For example `amount` or `traveller.department`."),
+    r"^(\*|[^\s*]+(": (
+        "a type of events: whole, or with all below it (`.*`), or `*` for all",
+        "For example `order.paid` or `order.*`.",
+    ),
+    r"^[^\s*]*\*?$": ("a source, or its beginning and a `*`", "For example `/shops/*`."),
     r"^(requester|anyone": (
         "one of `requester`, `anyone`, `user:NAME`, `role:KEY`, `group:KEY`",
         "For example `role:finance`.",

@@ -6,7 +6,7 @@ It is made of any document that has the right shape, so it forgives duplicate an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from .document import Initial, StateMachine, WorkflowState, WorkflowTransition
 from .findings import pointer
@@ -212,6 +212,14 @@ def descriptors(trigger: str | None) -> tuple[str, ...]:
         if word and word not in found:
             found.append(word)
     return tuple(found)
+
+
+#: Triggers that only the engine raises, whole and by their beginnings: `rejected` from outside would be a vote in the
+#: approvers' place.
+ENGINE_TRIGGERS: Final = frozenset({"approved", "rejected", "changes_requested", "recalled"})
+ENGINE_PREFIXES: Final = (
+    "approved.", "rejected.", "changes_requested.", "recalled.", "timeout.", "done.state.", "error.", "escalation.",
+)  # fmt: skip
 
 
 def matches(descriptor: str, event: str) -> bool:

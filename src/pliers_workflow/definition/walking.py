@@ -44,6 +44,8 @@ def action_lists(definition: WorkflowDefinition, tree: Tree) -> Iterator[tuple[s
         yield f"/stateMachine/transitions/{index}/actions", transition.actions
     if isinstance(machine.initial_state, Initial):
         yield "/stateMachine/initialState/actions", machine.initial_state.actions
+    for index, handler in enumerate(definition.event_hooks.handlers):
+        yield f"/eventHooks/handlers/{index}/actions", handler.actions
 
 
 def named_actions(definition: WorkflowDefinition) -> Iterator[tuple[str, str, tuple[Action, ...]]]:

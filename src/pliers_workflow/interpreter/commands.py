@@ -162,6 +162,8 @@ class InboundEvent(Struct, frozen=True, omit_defaults=True):
     subject: str | None = None
     time: datetime | None = None
     data: Any = None
+    #: what else it carries by name: `datacontenttype`, `dataschema`, extensions; expressions see each as `event.NAME`
+    attributes: dict[str, Any] = {}
 
 
 class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
@@ -169,12 +171,13 @@ class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
     An event from outside reaches this instance.
 
     `receive` completes the receive steps that await it; `advance` fires a trigger; `execute` runs a step of the
-    definition beside the others; `escalate` asks for attention. Conditions have been checked by whoever matched it.
+    definition beside the others; `escalate` asks for attention; `handle` runs a handler's actions. Conditions have been
+    checked by whoever matched it.
     """
 
     event: InboundEvent
-    action: Literal["receive", "advance", "execute", "escalate"] = "receive"
-    #: id of the event trigger that matched, for the record
+    action: Literal["receive", "advance", "execute", "escalate", "handle"] = "receive"
+    #: id of the event trigger or handler that matched
     matched: str | None = None
     #: receive: the awaiting step runs; empty: all whose type and key fit
     steps: tuple[str, ...] = ()
@@ -183,8 +186,8 @@ class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
     target: str | None = None
     #: execute: name of the step in the definition's `steps`
     step: str | None = None
-    #: what the trigger's `parameters` came to
-    parameters: dict[str, Any] = {}
+    #: what the trigger's `parameters` came to, seen as `event.data`; None: it has none, and the event's own data is seen
+    parameters: dict[str, Any] | None = None
 
 
 Order: TypeAlias = (

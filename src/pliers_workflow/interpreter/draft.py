@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Chart, Condition, Guard, Payload, State
     from pliers_workflow.definition.expressions import Budget, Expression
 
-    from .commands import Actor
+    from .commands import Actor, InboundEvent
     from .effects import Effect
     from .events import Event
     from .facts import Fact, Facts
@@ -49,6 +49,8 @@ class Trigger(Struct, frozen=True):
     external: bool = False
     #: the step run whose failure it tells of; when nothing takes it, an incident is raised
     step: str | None = None
+    #: the event from outside behind it
+    event: InboundEvent | None = None
 
 
 class Missing(Exception):
@@ -298,7 +300,23 @@ class Draft:
 
 
 def _event(draft: Draft, event: Trigger | None) -> dict[str, Any] | None:
-    return None if event is None else {"name": event.name, "data": event.data, "user": event.user}
+    if event is None:
+        return None
+    shown = {"name": event.name, "data": event.data, "user": event.user}
+    return shown if event.event is None else {**event_fields(event.event), **shown}
+
+
+def event_fields(event: InboundEvent) -> dict[str, Any]:
+    """An event from outside as expressions see it; what its sender has added stands beside the standard's attributes."""
+    return {
+        **event.attributes,
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time,
+        "data": event.data,
+    }
 
 
 def _instance(draft: Draft, event: Trigger | None) -> dict[str, Any]:

@@ -78,6 +78,12 @@ class DataChanged(_Event, frozen=True, tag="workflow.data.changed"):
     replaced: bool = False
 
 
+class CorrelationKeysChanged(_Event, frozen=True, tag="workflow.correlation.changed"):
+    """Under which keys events from outside find the instance now, by name; none when it has ended."""
+
+    keys: dict[str, str] = {}
+
+
 class TitleChanged(_Event, frozen=True, tag="workflow.title.changed"):
     title: str
 
@@ -391,7 +397,8 @@ class WorkflowCancelled(_Event, frozen=True, tag="workflow.cancelled"):
 
 
 Event: TypeAlias = (
-    WorkflowStarted | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged | NoteLogged
+    WorkflowStarted | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged
+    | CorrelationKeysChanged | NoteLogged
     | TriggerRaised | ErrorOccurred | TimerScheduled | TimerCancelled | TimeoutOccurred
     | ChainStarted | StageAsked | StageSkipped | ApprovalRequested | ApprovalGranted | ApprovalRejected | ChangesRequested
     | ApprovalDelegated | ApprovalWithdrawn | StageGranted | StageRefused | ChainGranted | ChainRefused

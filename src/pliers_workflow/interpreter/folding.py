@@ -175,6 +175,10 @@ def _data_changed(instance: Instance, event: e.DataChanged, at: datetime) -> Non
         instance.context = after
 
 
+def _correlation_keys_changed(instance: Instance, event: e.CorrelationKeysChanged, at: datetime) -> None:
+    instance.machine.correlation = event.keys
+
+
 def _title_changed(instance: Instance, event: e.TitleChanged, at: datetime) -> None:
     instance.title = event.title
 
@@ -249,6 +253,7 @@ APPLY: dict[type[Struct], Callable[[Instance, Any, datetime], None]] = {
     e.StateChanged: _state_changed,
     e.DataChanged: _data_changed,
     e.TitleChanged: _title_changed,
+    e.CorrelationKeysChanged: _correlation_keys_changed,
     e.NoteLogged: _for_reading,
     e.TriggerRaised: _for_reading,
     e.ErrorOccurred: _for_reading,

@@ -196,6 +196,8 @@ class Machine(Struct, omit_defaults=True):
     parent: Parent | None = None
     #: the status is `failed` because of incidents that nobody has resolved yet: it has not ended
     halted: bool = False
+    #: the keys by which events from outside find it, by name
+    correlation: dict[str, str] = {}
 
 
 class Instance(Struct, omit_defaults=False):

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pliers_workflow.definition.expressions import Budget, BudgetExceeded, ExpressionError
+from pliers_workflow.definition.tree import ENGINE_PREFIXES, ENGINE_TRIGGERS
 
 from . import approvals, firing, life, returning, statechart, steps
 from .clocks import start_timer
 from .commands import (
     CancelInstance,
     CompleteStep,
+    DeliverEvent,
     FailStep,
     FireTimer,
     FireTrigger,
@@ -29,6 +31,7 @@ from .commands import (
     SuspendInstance,
     UpdateData,
 )
+from .correlation import keep_keys
 from .draft import Draft, Missing, Refused, Trigger, plain
 from .editing import check_data, merge_patch, update_data
 from .events import (
@@ -44,6 +47,7 @@ from .events import (
 )
 from .facts import Needs
 from .folding import blank, seal
+from .inbound import deliver_event
 from .instance import Status
 from .outcome import Outcome, Overrun
 from .rejections import Reason, Rejection
@@ -64,11 +68,6 @@ TITLE_MAX = 500
 #: The order of the budget for a command in a batch: about 5 ms of work.
 BUDGET_STEPS = 20_000
 
-#: Triggers that the engine raises; a person may not pretend to be it.
-_ENGINE_TRIGGERS = frozenset({"approved", "rejected", "changes_requested", "recalled"})
-_ENGINE_PREFIXES = (
-    "approved.", "rejected.", "changes_requested.", "recalled.", "timeout.", "done.state.", "error.",
-)  # fmt: skip
 #: What can be done with a suspended instance: results that come meanwhile are kept.
 _WHILE_SUSPENDED = frozenset({ResumeInstance, CancelInstance, CompleteStep, FailStep})
 #: Rejections by which the order itself came too late, or from the wrong person; the others are the definition's fault.
@@ -166,6 +165,7 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
             _set_title(draft)
     if instance.context is not before.context:
         _check_size("context", instance.context)
+    keep_keys(draft, before)
     seal(instance, before.revision + 1, draft.now)
     return Outcome(instance, tuple(draft.events), tuple(draft.effects), draft.looked_at)
 
@@ -257,10 +257,10 @@ def _start(draft: Draft, order: StartInstance) -> None:
 def _fire(draft: Draft, order: FireTrigger) -> None:
     actor = draft.actor
     name = order.trigger
-    if actor.user is not None and name.partition(".")[0] in _ENGINE_TRIGGERS:
+    if actor.user is not None and name.partition(".")[0] in ENGINE_TRIGGERS:
         # No permission stretches to this: `rejected` fired by hand would be a vote in the approvers' place.
         raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=[], explanation="only approvers' decisions raise it")
-    if not actor.operates and name.startswith(_ENGINE_PREFIXES):
+    if not actor.operates and name.startswith(ENGINE_PREFIXES):
         raise Refused(Reason.NOT_ALLOWED, trigger=name, allowed=["operator"], explanation="the engine raises it")
     draft.trigger = trigger = Trigger(name, order.data, actor.user, external=True)
     enabled = statechart.select_transitions(draft, trigger, None if actor.operates else _may_take(draft))
@@ -346,7 +346,7 @@ def available_triggers(draft: Draft) -> list[str]:
                 names = [
                     each
                     for each in transition.triggers
-                    if each != "*" and each not in _ENGINE_TRIGGERS and not each.startswith(_ENGINE_PREFIXES)
+                    if each != "*" and each not in ENGINE_TRIGGERS and not each.startswith(ENGINE_PREFIXES)
                 ]
                 if names and any(each not in available for each in names) and _would_hold(draft, transition.guard):
                     available.update(dict.fromkeys(names))
@@ -383,6 +383,7 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     CompleteStep: returning.record_result,
     FailStep: returning.record_result,
     ResolveIncident: returning.resolve_incident,
+    DeliverEvent: deliver_event,
 }
 #: Orders that nobody stands behind who could do anything about a refusal: what happens instead.
 _UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {

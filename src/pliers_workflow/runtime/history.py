@@ -86,7 +86,7 @@ _REPEATED: Final[dict[type, Callable[[Any], Order]]] = {
     FailStep: lambda order: replace(order, message="", details={}),
     ResolveIncident: lambda order: replace(order, patch=None, output=None),
     DeliverEvent: lambda order: (
-        order if order.action == "escalate" else replace(order, event=replace(order.event, data=None))
+        replace(order, event=replace(order.event, data=None)) if order.action == "receive" else order
     ),
 }
 

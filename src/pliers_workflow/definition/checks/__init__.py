@@ -11,7 +11,7 @@ from ..document import WorkflowDefinition
 from ..findings import Findings
 from ..step_walking import StepWalk
 from ..tree import Tree
-from . import approvals, clocks, data_schema, expressions, flow, names, states, steps, transitions
+from . import approvals, clocks, data_schema, expressions, flow, hooks, names, states, steps, transitions
 
 __all__ = ["check_meaning"]
 
@@ -28,6 +28,7 @@ def check_meaning(definition: WorkflowDefinition, findings: Findings, *, whole: 
     clocks.check(definition, tree, findings)
     schema_holds = data_schema.check(definition, findings)
     expressions.check(definition, tree, walk, findings, schema_holds=schema_holds)
+    hooks.check(definition, tree, findings, schema_holds=schema_holds)
     if whole and not findings.errors:
         # These follow the transitions, and would blame the author for what a wrong name has cut off.
         flow.check(tree, findings)

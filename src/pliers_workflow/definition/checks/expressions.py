@@ -28,14 +28,14 @@ def check(
 ) -> None:
     """See the module. Without a usable schema only the syntax is checked."""
     outside = {"steps": _steps(walk.seen_outside)} if walk.all else None
-    checker = _Checker(Environment(definition.data_schema, roots=outside) if schema_holds else None)
+    checker = Checker(Environment(definition.data_schema, roots=outside) if schema_holds else None)
     for at, condition in conditions(definition, tree):
         if isinstance(condition, str):
-            _report(checker.problems(condition, "bool"), at, findings)
+            report(checker.problems(condition, "bool"), at, findings)
         else:
             _condition(condition, at, checker, findings)
     for placed in expressions(definition, tree):
-        _report(checker.problems(placed.source, placed.expected), placed.pointer, findings)
+        report(checker.problems(placed.source, placed.expected), placed.pointer, findings)
     for name, guard in definition.state_machine.guards.items():
         _timeout(name, guard, findings)
     _of_steps(definition, walk, findings, schema_holds=schema_holds)
@@ -43,15 +43,15 @@ def check(
 
 def _of_steps(definition: WorkflowDefinition, walk: StepWalk, findings: Findings, *, schema_holds: bool) -> None:
     """Expressions of steps see more: other steps, elements of loops, their own output. What it is depends on the place."""
-    checkers: dict[tuple[frozenset[str], frozenset[str]], _Checker] = {}
+    checkers: dict[tuple[frozenset[str], frozenset[str]], Checker] = {}
     reported: set[tuple[str, str]] = set()
 
-    def checker(ids: frozenset[str], names: frozenset[str]) -> _Checker:
+    def checker(ids: frozenset[str], names: frozenset[str]) -> Checker:
         found = checkers.get((ids, names))
         if found is None:
             roots = {"steps": _steps(ids), **dict.fromkeys(names)}
             environment = Environment(definition.data_schema, roots=roots) if schema_holds else None
-            found = checkers[ids, names] = _Checker(environment)
+            found = checkers[ids, names] = Checker(environment)
         return found
 
     for placed in walk.all:
@@ -60,12 +60,12 @@ def _of_steps(definition: WorkflowDefinition, walk: StepWalk, findings: Findings
         found = Findings()
         for at, condition in step_conditions(placed):
             if isinstance(condition, str):
-                _report(checker(ids, variables).problems(condition, "bool"), at, found)
+                report(checker(ids, variables).problems(condition, "bool"), at, found)
             else:
                 _condition(condition, at, checker(ids, variables), found)
         for expression, names in step_expressions(placed):
             problems = checker(ids, variables | names).problems(expression.source, expression.expected)
-            _report(problems, expression.pointer, found)
+            report(problems, expression.pointer, found)
         for one in found.all:
             if (one.pointer, one.message) not in reported:
                 reported.add((one.pointer, one.message))
@@ -82,7 +82,7 @@ def _steps(ids: frozenset[str]) -> dict[str, Any]:
     return {"type": "object", "properties": dict.fromkeys(ids, ended), "additionalProperties": False}
 
 
-class _Checker:
+class Checker:
     """Checks each expression once, however often it stands in the document."""
 
     def __init__(self, environment: Environment | None) -> None:
@@ -90,6 +90,7 @@ class _Checker:
         self._known: dict[tuple[str, Expected], _Problems] = {}
 
     def problems(self, source: str, expected: Expected) -> _Problems:
+        """What is wrong with an expression."""
         key = (source, expected)
         if key not in self._known:
             self._known[key] = self._check(source, expected)
@@ -106,7 +107,8 @@ class _Checker:
         return tuple((one.severity, "expression_mismatch", _sentence(one.message), _hint(one)) for one in found)
 
 
-def _report(problems: _Problems, at: str, findings: Findings) -> None:
+def report(problems: _Problems, at: str, findings: Findings) -> None:
+    """Add an expression's problems to the findings."""
     for severity, code, message, hint in problems:
         findings.add(severity, code, at, message, hint)
 
@@ -121,7 +123,7 @@ def _hint(finding: ExpressionFinding) -> str:
     return place if finding.hint is None else f"{_sentence(finding.hint)} {place}"
 
 
-def _condition(condition: ConditionExpression, at: str, checker: _Checker, findings: Findings) -> None:
+def _condition(condition: ConditionExpression, at: str, checker: Checker, findings: Findings) -> None:
     needed = {"simple": ("field", "operator"), "complex": ("expression",), "script": ("script",)}[condition.type]
     allowed = {*needed, "value"} if condition.type == "simple" else {*needed}
     complete = True
@@ -143,7 +145,7 @@ def _condition(condition: ConditionExpression, at: str, checker: _Checker, findi
         return
     if condition.type == "complex":
         assert condition.expression is not None
-        _report(checker.problems(condition.expression, "bool"), at + "/expression", findings)
+        report(checker.problems(condition.expression, "bool"), at + "/expression", findings)
     elif condition.type == "script":
         assert condition.script is not None
         problem = script_problem(condition.script)
@@ -157,7 +159,7 @@ def _condition(condition: ConditionExpression, at: str, checker: _Checker, findi
         except ValueError as error:
             findings.error("bad_condition", at, _sentence(str(error)))
         else:
-            _report(checker.problems(source, "bool"), at, findings)
+            report(checker.problems(source, "bool"), at, findings)
 
 
 def script_problem(source: str) -> str | None:

@@ -11,7 +11,6 @@ from ..findings import Findings, pointer
 def check_unsupported(document: Mapping[str, Any], findings: Findings) -> None:
     """Look for such keys in the document itself, whose shape may be wrong elsewhere. Empty values are harmless."""
     for key, what in (
-        ("eventHooks", "Event hooks"),
         ("sla", "Service levels"),
         ("migrations", "Migrations"),
     ):

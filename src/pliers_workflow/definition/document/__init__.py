@@ -33,6 +33,14 @@ from .conditions import (
     ConditionExpression,
     GuardFunction,
 )
+from .hooks import (
+    CorrelationKey,
+    EventFilter,
+    EventHandler,
+    EventHookConfiguration,
+    EventTrigger,
+    TriggerAction,
+)
 from .machine import (
     Initial,
     StateMachine,
@@ -98,9 +106,14 @@ __all__ = [
     "Condition",
     "ConditionExpression",
     "ConditionalExecution",
+    "CorrelationKey",
     "Display",
     "Document",
     "EmitStep",
+    "EventFilter",
+    "EventHandler",
+    "EventHookConfiguration",
+    "EventTrigger",
     "ExecutionBranch",
     "ExecutionPath",
     "Expression",
@@ -135,6 +148,7 @@ __all__ = [
     "Template",
     "TimeoutConfiguration",
     "Trigger",
+    "TriggerAction",
     "Version",
     "WaitStep",
     "WorkflowDefinition",

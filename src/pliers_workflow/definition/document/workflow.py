@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from .approvals import ApprovalChain, ApproverDefinition
 from .conditions import ConditionExpression
+from .hooks import EventHookConfiguration
 from .machine import StateMachine
 from .steps import Step, StepId
 from .words import Document, Id, Minutes, Name, Path, Subject, Version, nothing_is_empty
@@ -68,11 +69,12 @@ class WorkflowDefinition(Document):
     conditions: dict[Name, ConditionExpression] = {}
     timeout_config: TimeoutConfiguration = TimeoutConfiguration()
     access: Access = Access()
+    #: what happens when events come from outside
+    event_hooks: Annotated[EventHookConfiguration, BeforeValidator(nothing_is_empty)] = EventHookConfiguration()
     #: JSON Schema 2020-12 of the instance data, an object
     data_schema: dict[str, Any] = {}
     #: a designer's coordinates; kept as they are
     layout: dict[str, Any] | None = None
     # Come with later releases; refused as `not_supported_yet` until then.
-    event_hooks: Any = None
     sla: Any = None
     migrations: Any = None

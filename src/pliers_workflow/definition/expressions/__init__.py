@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .budget import Budget
 from .checking import ExpressionFinding, check_expression
-from .environment import Environment
+from .environment import Environment, event_environment, key_environment
 from .errors import BudgetExceeded, ExpressionError, ExpressionSyntaxError
 from .expression import Expression, compile_expression
 from .simple import ROOTS, cel_literal, simple_condition
@@ -26,5 +26,7 @@ __all__ = [
     "cel_literal",
     "check_expression",
     "compile_expression",
+    "event_environment",
+    "key_environment",
     "simple_condition",
 ]

@@ -198,7 +198,7 @@ class _Checker:
         if name in self.roots:
             return self.roots[name]
         hint = f"expressions see {', '.join(sorted(self.roots))}"
-        if name in self.roots["data"].fields:
+        if "data" in self.roots and name in self.roots["data"].fields:
             hint = f"write data.{name}"
         elif close := _suggest(name, [*self.roots, *self.variables]):
             hint = f"did you mean {close}?"

@@ -162,6 +162,7 @@ def _record(nullable: bool = False, **fields: Type) -> Type:
 
 
 _OPTIONAL_STRING: Final = Type("string", nullable=True)
+_OPTIONAL_TIME: Final = Type("timestamp", nullable=True)
 _STRINGS: Final = Type("list", item=STRING)
 _INT: Final = Type("int")
 _PERSON: Final = _record(
@@ -180,7 +181,17 @@ _ROOTS: Final[Mapping[str, Type]] = {
     "submission": Type("map", item=ANY),
     "data": Type("map", item=ANY),
     "context": Type("map", item=ANY),
-    "event": _record(name=STRING, data=ANY, user=_OPTIONAL_STRING),
+    # the second line: of an event from outside
+    "event": _record(
+        name=STRING,
+        data=ANY,
+        user=_OPTIONAL_STRING,
+        id=_OPTIONAL_STRING,
+        source=_OPTIONAL_STRING,
+        type=_OPTIONAL_STRING,
+        subject=_OPTIONAL_STRING,
+        time=_OPTIONAL_TIME,
+    ),
     "user": _PERSON,
     "requester": _PERSON,
     # what else an instance shows is for the runtime to say
@@ -207,11 +218,22 @@ _ROOTS: Final[Mapping[str, Type]] = {
 }
 
 
+#: An event from outside as triggers see it; what else it carries is for its sender to say.
+_INBOUND_EVENT: Final = Type(
+    "map",
+    fields={
+        "id": STRING, "source": STRING, "type": STRING, "subject": _OPTIONAL_STRING, "time": _OPTIONAL_TIME, "data": ANY,
+    },
+    item=ANY,
+)  # fmt: skip
+
+
 class Environment:
     """The roots that an expression sees and what is known of each.
 
     `data_schema` and `submission_schema` are JSON Schemas of objects, empty or None for anything; `roots` adds further
-    names, each with a JSON Schema or None. Built once for a definition, used for all its expressions.
+    names, each with a JSON Schema or None; `only` gives all there are. Built once for a definition, used for all its
+    expressions.
     """
 
     def __init__(
@@ -219,8 +241,10 @@ class Environment:
         data_schema: Mapping[str, Any] | None = None,
         submission_schema: Mapping[str, Any] | None = None,
         roots: Mapping[str, Mapping[str, Any] | None] | None = None,
+        *,
+        only: Mapping[str, Type] | None = None,
     ) -> None:
-        types = dict(_ROOTS)
+        types = dict(_ROOTS) if only is None else dict(only)
         if data_schema:
             types["data"] = type_of_schema(data_schema)
         if submission_schema:
@@ -228,3 +252,14 @@ class Environment:
         for name, schema in (roots or {}).items():
             types[name] = type_of_schema(schema) if schema else ANY
         self.roots: Final[Mapping[str, Type]] = types
+
+
+def event_environment() -> Environment:
+    """What expressions about an event from outside see: `event` and `now`."""
+    return Environment(only={"event": _INBOUND_EVENT, "now": TIMESTAMP})
+
+
+def key_environment(data_schema: Mapping[str, Any] | None = None) -> Environment:
+    """What the keys of instances may rest on: what the instance itself holds, and nothing that changes without it."""
+    types = Environment(data_schema).roots
+    return Environment(only={name: types[name] for name in ("data", "context", "submission", "instance", "metadata")})

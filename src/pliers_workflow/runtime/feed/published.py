@@ -116,6 +116,7 @@ RULES: Final[Mapping[str, Rule]] = {
         fields("root", "removed", "replaced", changed=lambda envelope: list(envelope.event.set)),  # type: ignore[union-attr]
         fields(values="set"),
     ),
+    "workflow.correlation.changed": _internal("events from outside find it by other keys"),
     "workflow.title.changed": _internal("it is called otherwise; read the instance"),
     "workflow.note.logged": _internal("an action `log` was run"),
     "workflow.trigger.raised": _internal("a trigger took effect from within"),

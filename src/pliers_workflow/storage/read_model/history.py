@@ -215,6 +215,7 @@ _SENTENCES: Final[Mapping[str, Callable[[_Teller, Mapping[str, Any], str], str]]
     "workflow.approval.stage_refused": lambda t, e, by: f"{t.titles.stage(e['stage'])} was refused",
     "workflow.approval.chain_granted": lambda t, e, by: f"approval by {e['chain']} was granted",
     "workflow.approval.chain_refused": lambda t, e, by: f"approval by {e['chain']} was refused",
+    "workflow.escalation.triggered": lambda t, e, by: f"attention was asked for: {e['reason']}",
     "workflow.incident.raised": lambda t, e, by: f"an incident was raised: {e['incident']['message']}",
     "workflow.incident.resolved": lambda t, e, by: f"{by} resolved an incident{_because(e)}",
     "workflow.suspended": lambda t, e, by: f"{by} suspended it{_because(e)}",

@@ -1,0 +1,156 @@
+"""What a definition listens for, as rows: each trigger and handler with all that deciding about an event needs.
+
+When a version is published its listeners are written to a table, and an event finds them there by its type. A rule is
+whole by itself, so that nobody has to read, let alone compile, the definition it stands in; equal rules of several
+versions are equal values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from .document import EventFilter, EventHandler, EventTrigger, WorkflowDefinition
+from .tree import matches, prefixes
+
+#: What is done about an event: a trigger's action, or `handle` for a handler, `receive` for a step that waits.
+Doing: TypeAlias = Literal["start_workflow", "advance_state", "execute_step", "escalate", "handle", "receive"]
+
+_MINUTE_MS = 60_000
+
+
+class FilterRule(Struct, frozen=True, omit_defaults=True):
+    """What an event must pass; all that is given holds."""
+
+    source: str | None = None
+    event_type: str | None = None
+    condition: str | None = None
+
+
+class Rule(Struct, frozen=True, omit_defaults=True):
+    """When a listener acts, on what, and with what. Kept as JSON: fields are only ever added, with a default."""
+
+    action: Doing
+    filters: tuple[FilterRule, ...] = ()
+    condition: str | None = None
+    #: the instances' key that is meant, and the key the event carries
+    correlation: str | None = None
+    key: str | None = None
+    delay_ms: int = 0
+    #: CEL that gives minutes
+    delay: str | None = None
+    #: start_workflow
+    workflow: str | None = None
+    version: str | None = None
+    requester: str | None = None
+    external_key: str | None = None
+    #: advance_state
+    trigger: str | None = None
+    target: str | None = None
+    #: execute_step
+    step: str | None = None
+    #: None: the event's own data
+    parameters: dict[str, str] | None = None
+
+
+class Listener(Struct, frozen=True):
+    """A trigger or handler of a definition."""
+
+    id: str
+    #: a type, or a prefix that ends in `.*`, or `*`
+    event_type: str
+    priority: int
+    #: document order
+    place: int
+    rule: Rule
+
+
+def listeners(definition: WorkflowDefinition) -> tuple[Listener, ...]:
+    """All that a definition listens for: triggers, then handlers, in document order."""
+    return tuple(_listeners(definition))
+
+
+def _listeners(definition: WorkflowDefinition) -> Iterator[Listener]:
+    hooks = definition.event_hooks
+    filters = tuple(_filter(one) for one in hooks.filters)
+    for place, trigger in enumerate(hooks.triggers):
+        yield Listener(trigger.id, trigger.event_type, trigger.priority, place, _rule(definition, trigger, filters))
+    for place, handler in enumerate(hooks.handlers, start=len(hooks.triggers)):
+        rule = Rule(
+            action="handle",
+            filters=filters,
+            condition=handler.condition,
+            correlation=key_name(definition, handler),
+            key=handler.correlation_key,
+        )
+        yield Listener(handler.id, handler.event_type, handler.priority, place, rule)
+
+
+def _rule(definition: WorkflowDefinition, trigger: EventTrigger, filters: tuple[FilterRule, ...]) -> Rule:
+    action, delay = trigger.action, trigger.delay_minutes
+    return Rule(
+        action=action.type,
+        filters=filters,
+        condition=trigger.condition,
+        correlation=None if action.type == "start_workflow" else key_name(definition, trigger),
+        key=trigger.correlation_key,
+        delay_ms=round(delay * _MINUTE_MS) if isinstance(delay, int | float) else 0,
+        delay=delay if isinstance(delay, str) else None,
+        workflow=action.workflow_id if action.workflow_id != definition.name else None,
+        version=action.version,
+        requester=action.requester,
+        external_key=action.external_key,
+        trigger=action.trigger,
+        target=action.target_state,
+        step=action.step_id,
+        parameters=action.parameters,
+    )
+
+
+def _filter(given: EventFilter) -> FilterRule:
+    return FilterRule(given.source, given.event_type, given.condition)
+
+
+def key_name(definition: WorkflowDefinition, listener: EventTrigger | EventHandler) -> str | None:
+    """The name of the instances' key that a listener means: the one it names, or the only one there is."""
+    if listener.correlation is not None:
+        return listener.correlation
+    known = definition.event_hooks.correlation
+    return known[0].name if len(known) == 1 else None
+
+
+def type_matches(pattern: str, event_type: str) -> bool:
+    """
+    Say whether a pattern matches a type of events.
+
+    >>> type_matches("order.paid", "order.paid"), type_matches("order.paid", "order.paid.late")
+    (True, False)
+    >>> type_matches("order.*", "order.paid.late"), type_matches("order.*", "order"), type_matches("order.*", "orders")
+    (True, True, False)
+    """
+    if pattern.endswith(".*"):
+        return matches(pattern[:-2], event_type)
+    return pattern in ("*", event_type)
+
+
+def patterns(event_type: str) -> tuple[str, ...]:
+    """
+    Give every pattern that matches a type.
+
+    >>> patterns("order.paid")
+    ('order.paid', 'order.paid.*', 'order.*', '*')
+    """
+    found = [prefix if prefix == "*" else f"{prefix}.*" for prefix in prefixes(event_type)]
+    return (event_type, *found)
+
+
+def source_matches(pattern: str, source: str) -> bool:
+    """
+    Say whether a filter's source matches an event's.
+
+    >>> source_matches("/shops/*", "/shops/berlin"), source_matches("/shops", "/shops/berlin")
+    (True, False)
+    """
+    return source.startswith(pattern[:-1]) if pattern.endswith("*") else source == pattern
