@@ -88,6 +88,19 @@ class FeedSettings(BaseModel):
     window_size_max: int = Field(33_554_432, ge=1_048_576)
 
 
+class EventSettings(BaseModel):
+    """Events from outside."""
+
+    #: seconds an event is kept for an instance that does not wait for it yet, unless it says so itself (`ttlseconds`)
+    ttl: int = Field(3600, ge=0, le=2_592_000)
+    #: seconds an event's source and id are known, at least: what comes again is a duplicate
+    dedupe_ttl: float = Field(604_800, ge=60)
+    #: seconds a sender waits to hear what became of an event; what takes longer goes on by itself
+    answer_within: float = Field(5, gt=0)
+    #: how often delayed triggers are looked for
+    delayed_poll: float = Field(1.0, gt=0)
+
+
 class CacheSettings(BaseModel):
     """Compiled charts kept in memory (spec: `cache`)."""
 
@@ -163,6 +176,8 @@ class Settings(BaseSettings):
     execution: ExecutionSettings = ExecutionSettings()
     node: NodeSettings = NodeSettings()
     feed: FeedSettings = FeedSettings()
+
+    events: EventSettings = EventSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     security: SecuritySettings = SecuritySettings()

@@ -134,7 +134,8 @@ def test_every_endpoint_can_be_tried(document: dict[str, Any]) -> None:
     endpoints = {each.operation_id: each for group in ROUTES for each in group.endpoints}
     assert page.count("<pre>curl") == len(endpoints)
     for name, body in BODIES.items():
-        msgspec.convert(body, endpoints[name].body_type, strict=True)
+        raw = next(iter(endpoints[name].consumes.values()), None)
+        msgspec.convert(body, raw or endpoints[name].body_type, strict=True)
     required = {name for name, each in endpoints.items() if each.takes_body and not each.body_optional}
     assert required - BODIES.keys() == {"create_workflow", "update_workflow"}
 

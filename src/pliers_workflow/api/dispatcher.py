@@ -20,7 +20,7 @@ from pliers_workflow.runtime.answers import Overloaded
 from pliers_workflow.runtime.principal import Principal
 
 from .bodies import check_media_type, decode, read_body
-from .endpoint import Call, Endpoint, Reply, Routes
+from .endpoint import Call, Endpoint, RawBody, Reply, Routes
 from .failures import problem_of
 from .parameters import idempotency_key, read_query, revision
 from .problems import ApiError, problem_body
@@ -182,6 +182,8 @@ class Dispatcher:
                     raise Overloaded(retry_after)
             if endpoint.body_decoder is not None:
                 body = arguments["body"] = await self._body(endpoint, scope, headers, receive)
+            elif endpoint.takes_raw:
+                body = arguments["raw"] = await self._raw(headers, receive)
         call = Call(self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body)
         if key is None or endpoint.executes:
             return await endpoint.handler(call, **arguments)
@@ -220,3 +222,11 @@ class Dispatcher:
             raise ApiError("unsupported_media_type", "Send the body as it is, without `Content-Encoding`.")
         assert endpoint.body_decoder is not None
         return decode(raw, endpoint.body_decoder)
+
+    async def _raw(self, headers: dict[bytes, bytes], receive: Receive) -> RawBody:
+        content = await read_body(headers.get(b"content-length"), receive, self.body_size_max)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise ApiError("unsupported_media_type", "Send the body as it is, without `Content-Encoding`.")
+        content_type = headers.get(b"content-type", b"").decode("latin-1").strip()
+        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+        return RawBody(content, content_type.partition(";")[0].strip().lower(), content_type, texts)

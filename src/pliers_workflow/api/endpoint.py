@@ -4,7 +4,7 @@
     async def suspend(call: Call, id: InstanceId, body: ReasonInput | None) -> Reply: ...
 
 The parameters say what is read: names in braces come from the path, `query` from the query string, `body` from the body
-(`| None`: it may be missing). Bodies and queries are msgspec Structs that forbid unknown fields. The dispatcher reads this
+(`| None`: it may be missing), `raw` is a body that the endpoint reads itself. Bodies and queries are msgspec Structs that forbid unknown fields. The dispatcher reads this
 declaration once at the start and `openapi` describes it, so that the documentation cannot differ from what is served.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -64,8 +64,19 @@ SubmissionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the submission."
 BindingId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the binding.", "uuid")]
 TokenId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the token.", "uuid")]
 JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the failed start.", "uuid")]
+EventId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the event, as its sender was told.", "uuid")]
 TenantId: TypeAlias = Annotated[str, PathPart(r"[a-z0-9][a-z0-9_\-]{0,62}", "Id of the tenant.", example="default")]
 ProblemCode: TypeAlias = Annotated[str, PathPart(r"[a-z_]{1,60}", "Code of the problem.", example="guard_failed")]
+
+
+class RawBody(Struct, frozen=True):
+    """A body that is read by its endpoint, and what its headers say of it."""
+
+    content: bytes
+    #: in small letters, without parameters such as `charset`
+    media_type: str
+    content_type: str
+    headers: dict[str, str]
 
 
 class Reply(Struct, frozen=True):
@@ -145,6 +156,7 @@ class Endpoint:
         selects: bool,
         problems: Iterable[str],
         body_schema: str | None,
+        consumes: Mapping[str, Any],
     ) -> None:
         self.handler = handler
         self.method = method
@@ -167,6 +179,8 @@ class Endpoint:
         self.selects = selects
         self.mutates = method != "GET"
         self.body_schema = body_schema
+        #: what a raw body may be: types by their media types, for the description
+        self.consumes = consumes
 
         hints = get_type_hints(handler, include_extras=True)
         names = re.findall(r"\{(\w+)\}", path)
@@ -180,6 +194,7 @@ class Endpoint:
         body_type, self.body_optional = _without_none(hints.get("body"))
         self.body_type = body_type
         self.body_decoder = bodies.decoder(body_type) if self.takes_body else None
+        self.takes_raw = "raw" in hints
         self.problems = self._known_problems(problems)
 
     def _known_problems(self, own: Iterable[str]) -> tuple[str, ...]:
@@ -189,7 +204,7 @@ class Endpoint:
         if self.path_names:
             codes.append("not_found")
         codes.append("invalid_parameter")
-        if self.takes_body:
+        if self.takes_body or self.takes_raw:
             codes += ["malformed_json", "unsupported_media_type", "body_too_large", "invalid_body", "unstorable_value"]
             if not self.body_optional:
                 codes.append("body_required")
@@ -251,6 +266,7 @@ class Routes:
                     selects=options.get("selects", False),
                     problems=options.get("problems", ()),
                     body_schema=options.get("body_schema"),
+                    consumes=options.get("consumes", {}),
                 )
             )
             return handler

@@ -29,6 +29,13 @@ BODIES: Final[Mapping[str, Any]] = {
     "update_submission": {"data": {**_EXPENSE, "amount": 175}},
     "create_binding": {"formId": "expense", "workflowId": "expense_report"},
     "replace_binding": {"formId": "expense", "workflowId": "expense_report", "enabled": False},
+    "receive_event": {
+        "specversion": "1.0",
+        "id": "4711",
+        "source": "https://shop.example.com",
+        "type": "order.paid",
+        "data": {"order": "A-2026-17", "amount": 180.5},
+    },
     "create_user": {"username": "ada", "name": "Ada"},
     "update_user": {"name": "Ada L."},
     "put_role": {"name": "Finance"},
@@ -47,6 +54,7 @@ _PLACES: Final = (
     ("/submissions/{id}", "/submissions/$SUBMISSION"),
     ("/submission-bindings/{id}", "/submission-bindings/$BINDING"),
     ("/failed-starts/{id}", "/failed-starts/$JOB"),
+    ("/events/{id}", "/events/$EVENT"),
     ("/tokens/{id}", "/tokens/$TOKEN_ID"),
     ("/tenants/{id}", "/tenants/acme"),
     ("/members/{userId}", "/members/ada"),
@@ -73,7 +81,8 @@ def curl(path: str, method: str, operation: Mapping[str, Any]) -> str:
     lines = [] if {} in operation.get("security", ()) else ['-H "Authorization: Bearer $TOKEN"']
     body = _data(operation)
     if body is not None:
-        lines += ["-H 'Content-Type: application/json'", f"-d {body}"]
+        media_type = next(iter(operation["requestBody"]["content"]))
+        lines += [f"-H 'Content-Type: {media_type}'", f"-d {body}"]
     lines.append(f"$URL{path}")
     return f"{first} " + " \\\n     ".join(lines)
 

@@ -26,7 +26,7 @@ _ABOUT: Final = """\
 The Pliers Workflow Engine runs JSON-defined workflows for form submissions: statecharts with approvals and clocks.
 
 **Authentication.** Every call but a few carries `Authorization: Bearer …`. A token belongs to a user of one tenant and may
-carry the permissions `author`, `publisher`, `operator`, `auditor` and `admin`. Another tenant's ids are
+carry the permissions `author`, `publisher`, `operator`, `auditor`, `events` and `admin`. Another tenant's ids are
 404, and so is an instance that you may not see, whether you read it or give it a command.
 
 **Errors** are RFC 9457 problems (`application/problem+json`). `code` says what exactly, `errorCode` is the specification's
@@ -113,7 +113,8 @@ def _key(type_: Any) -> str:
 def _types(endpoints: Iterable[Endpoint]) -> list[Any]:
     types: dict[str, Any] = {}
     for endpoint in endpoints:
-        for type_ in (endpoint.body_type if endpoint.takes_body else None, endpoint.answers, endpoint.query):
+        body_type = endpoint.body_type if endpoint.takes_body else None
+        for type_ in (body_type, *endpoint.consumes.values(), endpoint.answers, endpoint.query):
             if type_ is not None:
                 types[_key(type_)] = type_
     return list(types.values())
@@ -155,6 +156,13 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         }
         if endpoint.operation_id in BODIES:
             operation["requestBody"]["content"]["application/json"]["example"] = BODIES[endpoint.operation_id]
+    elif endpoint.takes_raw:
+        content: dict[str, Any] = {
+            media_type: {"schema": schema_of[_key(type_)]} for media_type, type_ in endpoint.consumes.items()
+        }
+        operation["requestBody"] = {"required": True, "content": content}
+        if endpoint.operation_id in BODIES:
+            next(iter(content.values()))["example"] = BODIES[endpoint.operation_id]
     operation["responses"] = _responses(endpoint, schema_of)
     if endpoint.open:
         operation["security"] = [{}, {"bearer": []}]

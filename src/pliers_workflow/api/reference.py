@@ -111,7 +111,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
         lines += ["Query:", "", *parameters, ""]
     body = operation.get("requestBody")
     if body:
-        name = _name(body["content"]["application/json"]["schema"])
+        name = _name(next(iter(body["content"].values()))["schema"])
         lines += [f"Body{'' if body['required'] else ' (may be left out)'}: {_fields(name, document)}", ""]
     answers = [
         f"{status} {_fields(_name(content['application/json']['schema']), document, brief=True)}"

@@ -139,7 +139,7 @@ def _operation(
         parts.append(f"<h4>Parameters</h4><table><tr><th>Name<th>In<th>Value<th>Meaning</tr>{rows}</table>")
     body = operation.get("requestBody")
     if body:
-        schema = body["content"]["application/json"]["schema"]
+        schema = next(iter(body["content"].values()))["schema"]
         parts.append(f"<h4>Body{'' if body['required'] else ' (may be left out)'}</h4>{_schema(schema, schemas)}")
     for status, response in operation["responses"].items():
         if status.startswith("2") and "application/json" in response.get("content", {}):

@@ -21,6 +21,8 @@ class RequestKey(Struct, frozen=True):
     key: str
     #: sha256 of the canonical body
     body_hash: bytes
+    #: seconds it is remembered; None: as long as the installation's keys are
+    ttl: int | None = None
 
 
 class Accepted(Struct, frozen=True):

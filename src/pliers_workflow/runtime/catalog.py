@@ -27,6 +27,7 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from . import idempotency
 from .charts import Charts
 from .errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
+from .inbound import rules
 from .paging import cursor_key
 from .routes import Routes
 from .rows import DefinitionRow, DefinitionSummary
@@ -216,6 +217,7 @@ class Catalog:
             await connection.fetchval(_sql.activate, tenant, row.id, change.next_revision(), by)
             await connection.execute(_sql.clear_routes, tenant, row.name)
             await connection.execute(_sql.add_route, tenant, row.name, row.id)
+            await rules.listen(connection, tenant, row.id, read.definition)
             details = {"version": row.version, "sha256": row.content_hash.hex(), "deprecated": before}
             await self._finish(change, principal, "definition.published", row.id, details)
             return altered(await self._by_id(connection, tenant, row.id), findings=findings)
@@ -251,6 +253,7 @@ class Catalog:
                     await connection.fetchval(
                         _sql.archive, tenant, target["id"], change.next_revision(), principal.user_id
                     )
+                    await rules.forget(connection, tenant, target["id"])
                 ids = [target["id"] for target in targets]
                 details = {"ids": ids, "versions": [target["version"] for target in targets]}
                 if ids:

@@ -32,6 +32,7 @@ from .feed import Feed
 from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .housekeeping import Housekeeping
+from .inbound.inbox import Inbox
 from .messenger import Messenger
 from .nodes import NodeRegistrar, new_node_id
 from .pipeline import Pipeline
@@ -42,13 +43,14 @@ from .submissions import Submissions
 from .tenants import Tenants
 from .timers import TimerDispatcher
 from .tokens import Tokens
-from .wakeups import TIMER, Wakeups
+from .wakeups import TIMER, TRIGGER, Wakeups
 
 if TYPE_CHECKING:
     import asyncpg
 
     from pliers_workflow.settings import Settings
 
+    from .fold import Fold
     from .principal import Principal
     from .rows import DefinitionRow
 
@@ -83,7 +85,7 @@ class Engine:
             scripts=self.scripts,
             solo=self._solo,
             settings=settings.execution,
-            committed=self.wakeups.committed,
+            committed=self._committed,
         )
         self.registrar = NodeRegistrar(
             pool,
@@ -97,8 +99,13 @@ class Engine:
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
-        self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=lambda: self.wakeups.wake(TIMER))
-        self.housekeeping = Housekeeping(pool, self.submissions, owner=self.node)
+        self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
+        self.inbox = Inbox(
+            pool, settings.events, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,
+            owner=self.node,
+        )  # fmt: skip
+        self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
+        self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, owner=self.node)
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
         self.database = DatabaseCheck(readers)
         limits = settings.monitoring
@@ -114,7 +121,19 @@ class Engine:
             ),
         )
         #: what a worker runs, in the order in which it is started
-        self.worker_services: list[Service] = [self.housekeeping, self.timers, self.feed.relay, self.feed.lanes]
+        self.worker_services: list[Service] = [
+            self.housekeeping, self.timers, self.inbox.delayed, self.feed.relay, self.feed.lanes,
+        ]  # fmt: skip
+
+    def _committed(self, folds: Sequence[Fold]) -> None:
+        """A batch is committed; neither of these waits for anything."""
+        self.wakeups.committed(folds)
+        self.inbox.waits.committed(folds)
+
+    def _clock_moved(self) -> None:
+        """A tenant's clock was moved by hand, perhaps past something that is due."""
+        self.wakeups.wake(TIMER)
+        self.wakeups.wake(TRIGGER)
 
     async def start(self, *, services: bool = True) -> None:
         """
@@ -153,6 +172,7 @@ class Engine:
         assert self._drained is not None
         await self._drained
         await self.feed.log.close()
+        await self.inbox.close()
         await self.submissions.close()
         await self.pipeline.close()
         await self.registrar.close()

@@ -57,7 +57,8 @@ def refuse(pending: Pending, error: Exception) -> None:
     """Tell the caller of a command that stands alone why the database would not take it."""
     _log.warning("command_refused_by_database", command=pending.command.id, error=repr(error))
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "workflow_instances_external_key":
-        pending.answer(Rejection(Reason.INSTANCE_EXISTS, "An instance of this workflow has this external key already."))
+        message = "An instance of this workflow has this external key already."
+        pending.answer(Rejection(Reason.INSTANCE_EXISTS, message, {"field": "externalKey"}))
     elif isinstance(
         error,
         asyncpg.DataError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pliers_workflow.interpreter.commands import FireTimer, Order
 from pliers_workflow.interpreter.effects import (
+    AwaitEvent,
     CancelStep,
     CancelTimer,
     CloseIncident,
@@ -21,8 +22,10 @@ from pliers_workflow.interpreter.effects import (
     ScheduleStep,
     ScheduleTimer,
     SendOrder,
+    SetCorrelationKeys,
     SettleWorkItem,
     StartChild,
+    StopAwaiting,
 )
 from pliers_workflow.storage.formats import FORMAT
 
@@ -69,8 +72,9 @@ class Fold:
     """One instance in one batch."""
 
     __slots__ = (
-        "answers", "base", "deferred", "directory_revision", "dropped", "format", "hash", "incidents", "instance", "jobs", "key",
-        "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rows", "settled",
+        "answers", "awaited", "base", "deferred", "directory_revision", "dropped", "format", "hash", "incidents", "instance",
+        "jobs", "key", "keys", "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rows", "settled",
+        "unawaited",
     )  # fmt: skip
 
     def __init__(self, key: Key, pendings: list[Pending], loaded: Loaded, format: int = FORMAT) -> None:
@@ -100,6 +104,10 @@ class Fold:
         self.dropped: set[str] = set()
         self.incidents: dict[str, tuple[Incident, datetime, CloseIncident | None, datetime | None]] = {}
         self.resolved: dict[str, tuple[CloseIncident, datetime]] = {}
+        #: correlation keys, where they changed
+        self.keys: dict[str, str] | None = None
+        self.awaited: dict[str, AwaitEvent] = {}
+        self.unawaited: set[str] = set()
 
     @property
     def revision(self) -> int:
@@ -168,6 +176,14 @@ class Fold:
                     self.incidents[effect.incident] = (raised[0], raised[1], effect, at)
                 else:
                     self.resolved[effect.incident] = (effect, at)
+            case SetCorrelationKeys():
+                self.keys = effect.keys
+            case AwaitEvent():
+                self.awaited[effect.step] = effect
+                self.unawaited.discard(effect.step)
+            case StopAwaiting():
+                self.awaited.pop(effect.step, None)
+                self.unawaited.add(effect.step)
             case _:
                 raise AssertionError(f"nobody does {type(effect).__name__}")
 
@@ -203,7 +219,7 @@ class Fold:
             if request is not None:
                 writes.key(
                     tenant_id, request.principal, request.route, request.key, request.body_hash, instance_id,
-                    after.revision, command.id,
+                    after.revision, command.id, request.ttl,
                 )  # fmt: skip
         for opened in self.opened.values():
             writes.open(tenant_id, instance_id, *opened)
@@ -217,6 +233,25 @@ class Fold:
             writes.incident(tenant_id, instance_id, self.instance.definition_name, *raised)
         for resolution, at in self.resolved.values():
             writes.resolve(tenant_id, instance_id, resolution, at)
+        self._write_keys(writes)
+
+    def _write_keys(self, writes: BatchWrites) -> None:
+        """The keys by which events find this instance: what is new or other, and what is gone."""
+        tenant_id, instance_id = self.key
+        assert self.instance is not None
+        at = self.instance.last_activity_at
+        workflow = self.instance.definition_name
+        if self.keys is not None:
+            before = self.base.machine.correlation if self.base is not None else {}
+            for name, key in self.keys.items():
+                if before.get(name) != key:
+                    writes.correlate(tenant_id, instance_id, name, key, None, workflow, at)
+            for name in before.keys() - self.keys.keys():
+                writes.uncorrelate(tenant_id, instance_id, name)
+        for step, effect in self.awaited.items():
+            writes.correlate(tenant_id, instance_id, step, effect.key, effect.event_type, workflow, at)
+        for step in self.unawaited:
+            writes.uncorrelate(tenant_id, instance_id, step)
 
 
 def _tag(order: Order) -> str:

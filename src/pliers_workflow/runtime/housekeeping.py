@@ -1,4 +1,4 @@
-"""Upkeep that one node does for all: partitions made ahead, expired keys swept, interrupted starts finished.
+"""Upkeep that one node does for all: partitions made ahead, expired keys swept, interrupted starts and events finished.
 
 The node that holds the lease `housekeeping` does it; when it dies, the lease lapses and another takes over. Every piece of
 work is safe to be done twice.
@@ -20,6 +20,7 @@ from pliers_workflow.storage import leases, partitions, queries
 from .failures import DATABASE_AWAY
 
 if TYPE_CHECKING:
+    from .inbound.inbox import Inbox
     from .submissions import Submissions
 
 _log = structlog.get_logger(__name__)
@@ -35,9 +36,10 @@ _SWEEP_SIZE: Final = 5_000
 class Housekeeping:
     """Does the upkeep while it holds the lease."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], submissions: Submissions, *, owner: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], submissions: Submissions, inbox: Inbox, *, owner: str) -> None:
         self._pool = pool
         self._submissions = submissions
+        self._inbox = inbox
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
         self._partitions_at = float("-inf")
@@ -78,4 +80,5 @@ class Housekeeping:
                 self._partitions_at = time.monotonic()
             await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE)
         await self._submissions.run_pending_starts()
+        await self._inbox.sweep()
         return True

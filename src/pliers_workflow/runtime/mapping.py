@@ -195,22 +195,25 @@ def _apply(fields: Mapping[str, str], scope: Scope, what: str) -> Mapped:
             value = plain(value)
         except (ExpressionError, BudgetExceeded, ExpressionSyntaxError) as error:
             raise Failure("mapping_error", f"The mapping of {what} field {field} gives an error: {error}.") from None
-        here = result
-        *above, last = field.split(".")
-        for name in above:
-            below = here.get(name, {})
-            if not isinstance(below, dict):
-                raise Failure(
-                    "mapping_error", f"The mapping cannot set {field}: {name} is {describe(below)}, not a map."
-                )
-            # A copy: what another mapping has put there may belong to the submission.
-            below = dict(below)
-            here[name] = below
-            here = below
-        here[last] = value
+        put(result, field, value)
     if (finding := find_unstorable(result)) is not None:
         raise Failure("mapping_error", f"The mapping gives {what} that cannot be kept: {finding.message}")
     return result
+
+
+def put(result: Mapped, field: str, value: Any) -> None:
+    """Set a field by its dotted path; raises Failure where something else than a map is in the way."""
+    here = result
+    *above, last = field.split(".")
+    for name in above:
+        below = here.get(name, {})
+        if not isinstance(below, dict):
+            raise Failure("mapping_error", f"The mapping cannot set {field}: {name} is {describe(below)}, not a map.")
+        # A copy: what another mapping has put there may belong to the submission.
+        below = dict(below)
+        here[name] = below
+        here = below
+    here[last] = value
 
 
 def _follow(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:

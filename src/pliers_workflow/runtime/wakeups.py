@@ -47,6 +47,7 @@ def job(kind: str) -> str:
 
 
 TIMER: Final = job("timer")
+TRIGGER: Final = job("trigger")
 
 
 class Wakeups:

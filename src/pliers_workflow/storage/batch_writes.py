@@ -38,6 +38,8 @@ PARTS: Final = (
     "incidents",
     "resolved",
     "keys",
+    "correlated",
+    "uncorrelated",
 )
 
 
@@ -186,12 +188,23 @@ class BatchWrites:
 
     def key(
         self, tenant_id: str, principal: str, route: str, key: str, body_hash: bytes, instance_id: str, seq: int,
-        command_id: str,
+        command_id: str, ttl: int | None = None,
     ) -> None:  # fmt: skip
-        """An idempotency key that a command of this batch came with."""
+        """An idempotency key that a command of this batch came with, kept for `ttl` seconds or as long as all are."""
         self._rows["keys"].append((
-            tenant_id, principal, route, key, body_hash, instance_id, seq, command_id, self._key_ttl,
+            tenant_id, principal, route, key, body_hash, instance_id, seq, command_id, ttl or self._key_ttl,
         ))  # fmt: skip
+
+    def correlate(
+        self, tenant_id: str, instance_id: str, name: str, key: str, event_type: str | None, workflow: str,
+        created_at: datetime,
+    ) -> None:  # fmt: skip
+        """A key by which events find an instance, new or another one than before."""
+        self._rows["correlated"].append((tenant_id, instance_id, name, key, event_type, workflow, created_at))
+
+    def uncorrelate(self, tenant_id: str, instance_id: str, name: str) -> None:
+        """A key that an instance has no more."""
+        self._rows["uncorrelated"].append((tenant_id, instance_id, name))
 
     def statement(self) -> tuple[str, list[Any]]:
         """The statement that writes all this, and its parameters. Raises `Unstorable`."""

@@ -1,4 +1,4 @@
--- The statement that writes a batch: instances, history, work items, jobs, idempotency keys.
+-- The statement that writes a batch: instances, history, work items, jobs, idempotency keys, correlation keys.
 --
 -- It is put together (`storage/parts.py`) from the sections of this file, in their order: of the parts below only those
 -- that have rows are sent. A part is one or more CTEs and takes its rows as `given(column type, …) AS alias`, which stands
@@ -261,6 +261,31 @@ keys AS (
     ) AS k
     JOIN saved s ON s.tenant_id = k.tenant_id AND s.id = k.instance_id
     ORDER BY k.tenant_id, k.principal, k.route, k.key
+)
+
+-- name: correlated
+-- Keys by which events from outside find instances, new or other than before. Served by correlation_keys_pkey.
+correlated AS (
+    INSERT INTO correlation_keys AS w (
+        tenant_id, workflow_instance_id, name, key, event_type, workflow_name, workflow_definition_id, created_at)
+    SELECT c.tenant_id, c.instance_id, c.name, c.key, c.event_type, c.workflow_name, s.workflow_definition_id,
+           c.created_at
+    FROM given(
+        tenant_id text, instance_id uuid, name text, key prose, event_type text, workflow_name text,
+        created_at timestamptz
+    ) AS c
+    JOIN saved s ON s.tenant_id = c.tenant_id AND s.id = c.instance_id
+    ON CONFLICT (tenant_id, workflow_instance_id, name) DO UPDATE SET
+        key = excluded.key, event_type = excluded.event_type, created_at = excluded.created_at
+)
+
+-- name: uncorrelated
+-- Keys that instances have no more. Served by correlation_keys_pkey.
+uncorrelated AS (
+    DELETE FROM correlation_keys w
+    USING given(tenant_id text, instance_id uuid, name text) AS c, saved s
+    WHERE s.tenant_id = c.tenant_id AND s.id = c.instance_id
+        AND w.tenant_id = c.tenant_id AND w.workflow_instance_id = c.instance_id AND w.name = c.name
 )
 
 -- name: answer

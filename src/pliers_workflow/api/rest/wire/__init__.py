@@ -29,6 +29,15 @@ from .definitions import (
     PublishInput,
     ValidationView,
 )
+from .events import (
+    CloudEvent,
+    EventAnswersView,
+    EventAnswerView,
+    EventResultView,
+    EventsQuery,
+    EventView,
+    EventWaitView,
+)
 from .instances import (
     AdvanceInput,
     ApprovalsQuery,
@@ -101,6 +110,7 @@ __all__ = [
     "BindingView",
     "BindingsQuery",
     "ClockInput",
+    "CloudEvent",
     "Cursor",
     "DataMapping",
     "DecisionInput",
@@ -109,6 +119,12 @@ __all__ = [
     "DefinitionView",
     "DefinitionsQuery",
     "DelegateInput",
+    "EventAnswerView",
+    "EventAnswersView",
+    "EventResultView",
+    "EventView",
+    "EventWaitView",
+    "EventsQuery",
     "FailedStartView",
     "FieldsQuery",
     "HealthView",

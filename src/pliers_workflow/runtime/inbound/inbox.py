@@ -1,0 +1,332 @@
+"""The inbox: events are kept in it, carried out, and forgotten when their time is over.
+
+Whoever sends an event is answered when it is on disk and, within a few seconds, what became of it is known; what takes
+longer goes on by itself. An event whose node dies meanwhile stays `received`, and another node takes it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+from msgspec.structs import replace as altered
+
+from pliers_workflow.storage import canonical, identity, queries
+from pliers_workflow.storage.identity import is_uuid
+from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
+
+from .. import idempotency
+from ..answers import ShuttingDown
+from ..errors import ConflictError, NotFoundError
+from ..paging import uuid_cursor
+from ..storable import check_text
+from .acting import Acted, Actor, encoded, forget_after
+from .delayed import DelayedTriggers
+from .delivering import Deliverer
+from .matching import Candidate
+from .rows import EventAnswer, EventRow, Result, Stored, Wait
+from .rules import Rules
+from .waiting import LATER, Waits, stored_of
+
+if TYPE_CHECKING:
+    from pliers_workflow.settings import EventSettings
+
+    from ..answers import RequestKey
+    from ..audit import Audit
+    from ..catalog import Catalog
+    from ..directory import Directory
+    from ..principal import Principal
+    from .cloudevents import Incoming
+    from .delivering import Execute
+
+_log = structlog.get_logger(__name__)
+_sql: Final = queries.load("inbound")
+_waits: Final = queries.load("waits")
+_read_results: Final = msgspec.json.Decoder(tuple[Result, ...]).decode
+
+#: How long a node has for an event before another one takes it up.
+_LEASE: Final = timedelta(seconds=60)
+#: events that are carried out at once
+_AT_ONCE: Final = 64
+_SWEEP_SIZE: Final = 500
+
+
+class Inbox:
+    """See the module. One for each node."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        settings: EventSettings,
+        *,
+        catalog: Catalog,
+        directory: Directory,
+        audit: Audit,
+        execute: Execute,
+        owner: str,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._audit = audit
+        self._dedupe = timedelta(seconds=settings.dedupe_ttl)
+        self._rules = Rules(pool)
+        key_ttl = settings.dedupe_ttl + 2 * 86_400
+        deliverer = Deliverer(execute, catalog, directory, key_ttl=key_ttl)
+        self.waits = Waits(pool, self._rules, deliverer)
+        self._actor = Actor(pool, deliverer, self.waits)
+        self.delayed = DelayedTriggers(
+            pool, self._rules, self._actor, self.waits, poll=settings.delayed_poll, owner=owner
+        )
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    async def close(self) -> None:
+        """Take no more events, and finish those that are being carried out."""
+        self._closing = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.waits.settle()
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    async def receive_request(
+        self, tenant_id: str, events: Sequence[Incoming], *, received_by: str, request: RequestKey | None
+    ) -> tuple[tuple[EventAnswer, ...], bool]:
+        """
+        Receive the events of a request; whether its Idempotency-Key had been used for them before.
+
+        Source and id of an event make it safe to repeat by themselves; the key only notices another body. Raises
+        KeyReusedError.
+        """
+        made = None
+        if request is not None:
+            async with self._pool.acquire() as connection, connection.transaction():
+                made = await idempotency.claim(connection, tenant_id, request)
+                if made is None:
+                    await idempotency.settle(connection, tenant_id, request, "events")
+        # Also where the key is known: whoever claimed it may have died before it had kept the events.
+        return await self.receive(tenant_id, events, received_by=received_by), made is not None
+
+    async def receive(
+        self,
+        tenant_id: str,
+        events: Sequence[Incoming],
+        *,
+        received_by: str | None = None,
+        event_source: str | None = None,
+        patience: float | None = None,
+    ) -> tuple[EventAnswer, ...]:
+        """
+        Keep events and carry them out; what became of each, in their order.
+
+        When this returns they are on disk. One that is not done within `patience` seconds (by default the setting) is
+        answered as `received` and follows by itself.
+        """
+        if self._closing:
+            raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
+        prints = [_fingerprint(each) for each in events]
+        kept = await self._keep(tenant_id, events, prints, received_by, event_source)
+        if kept:
+            listening = await self._rules.listening(tenant_id, {each.event.type for each in kept})
+            tasks = [self._begin(each, listening[each.event.type]) for each in kept]
+            await asyncio.wait(tasks, timeout=self._settings.answer_within if patience is None else patience)
+        by_print = {row["fingerprint"]: row for row in await self._pool.fetch(_sql.known, tenant_id, prints)}
+        if len(by_print) < len(set(prints)):
+            # A duplicate was forgotten in this very moment. So it is none: all are received again, and those are kept.
+            return await self.receive(
+                tenant_id, events, received_by=received_by, event_source=event_source, patience=patience
+            )
+        new = {each.id for each in kept}
+        answers = []
+        for mark in prints:
+            row = by_print[mark]
+            # Of an event that stands twice in one batch, the first is the new one.
+            duplicate = row["id"] not in new
+            new.discard(row["id"])
+            answers.append(EventAnswer(await self._row(row), duplicate))
+        return tuple(answers)
+
+    async def _keep(
+        self,
+        tenant_id: str,
+        events: Sequence[Incoming],
+        prints: Sequence[bytes],
+        received_by: str | None,
+        event_source: str | None,
+    ) -> list[Stored]:
+        """Write down the events that are new."""
+        real_now = datetime.now(UTC)
+        ids = [identity.new_instance_id(real_now) for _ in events]
+        rows = await self._pool.fetch(
+            _sql.receive, tenant_id, ids, prints, [each.event.type for each in events],
+            [canonical.encode_loose(each.event).decode() for each in events], [each.depth for each in events],
+            received_by, event_source, self._dedupe, _LEASE,
+            [self._settings.ttl if each.ttl is None else each.ttl for each in events],
+        )  # fmt: skip
+        by_id = dict(zip(ids, events, strict=True))
+        kept = [
+            Stored(tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"], row["open_until"])
+            for row in rows
+        ]  # fmt: skip
+        return sorted(kept, key=lambda each: each.id)
+
+    def _begin(self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None) -> Any:
+        task = asyncio.create_task(self._carry_out(stored, candidates, only), name=f"event {stored.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _carry_out(
+        self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None
+    ) -> None:
+        """Carry out an event, of all its listeners or of some (workflow, trigger), and say what became of it."""
+        async with self._turns:
+            try:
+                if only is not None:
+                    candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
+                matches, wrong = await self._actor.matches(stored, candidates)
+                acted = await self._actor.act(stored, matches, at_once=only is not None)
+                acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
+                if await self._settle(stored, acted, only) and acted.waiting:
+                    await self.waits.look_for(stored.tenant_id, stored.id)
+            except LATER as error:
+                # It stays `received`; the sweep of some node comes back to it.
+                _log.warning("event_left_for_later", tenant=stored.tenant_id, event=stored.id, error=repr(error))
+            except Exception:
+                _log.exception("event_failed", tenant=stored.tenant_id, event=stored.id)
+
+    async def _settle(self, stored: Stored, acted: Acted, only: set[tuple[str, str]] | None) -> bool:
+        results, status = acted.results, acted.status
+        async with self._pool.acquire() as connection, connection.transaction():
+            if only is not None:
+                row = await connection.fetchrow(_sql.get, stored.tenant_id, stored.id)
+                before = _read_results(row["results"]) if row is not None else ()
+                kept = tuple(
+                    each for each in before if each.outcome != "failed" or (each.workflow, each.trigger) not in only
+                )
+                results = (*kept, *results)
+                status = Acted(results, acted.waiting).status
+                if status in ("matched", "unmatched") and await connection.fetch(
+                    _waits.of_event, stored.tenant_id, stored.id
+                ):
+                    status = "buffered"
+            settled = await connection.fetchval(
+                _sql.settle, stored.tenant_id, stored.id, status, encoded(results), forget_after(stored, acted)
+            )
+            if settled is None:
+                return False  # somebody else has come to it meanwhile, and to the same
+            await self._actor.keep(connection, stored, acted, stored.open_until)
+        return True
+
+    # -- the sweep -----------------------------------------------------------------------------------------------------
+
+    async def sweep(self, *, delayed: bool = False) -> int:
+        """
+        Take up what crashes have left, make lapsed offers again, and forget what is old, in all tenants; how much.
+
+        `delayed`: carry out delayed triggers too, for tests that move clocks.
+        """
+        count = 0
+        for (tenant_id,) in await self._pool.fetch(_sql.tenants):
+            rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
+            count += len(rows)
+            if rows:
+                stored = [stored_of(row) for row in rows]
+                listening = await self._rules.listening(tenant_id, {each.event.type for each in stored})
+                await asyncio.wait([self._begin(each, listening[each.event.type]) for each in stored])
+            count += await self.waits.sweep(tenant_id)
+            await self._pool.execute(_sql.forget, tenant_id, _SWEEP_SIZE * 10)
+        if delayed:
+            count += await self.delayed.run_due()
+        return count
+
+    # -- for operators -------------------------------------------------------------------------------------------------
+
+    async def get(self, principal: Principal, event_id: str) -> EventRow | None:
+        """Give an event to operators and auditors; None to everybody else."""
+        if not principal.may("operator", "auditor") or not is_uuid(event_id):
+            return None
+        row = await self._pool.fetchrow(_sql.get, principal.tenant_id, event_id)
+        return None if row is None else await self._row(row)
+
+    async def list(
+        self,
+        principal: Principal,
+        *,
+        status: str | None = None,
+        event_type: str | None = None,
+        event_source: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[EventRow]:
+        """List events, newest first, of one status, type or event source where given."""
+        limit = max(1, min(limit, LIMIT_MAX))
+        if event_type is not None:
+            check_text("A type", event_type, length_max=255)
+        before = uuid_cursor(cursor)
+        if not principal.may("operator", "auditor") or (event_source is not None and not is_uuid(event_source)):
+            return Page(())
+        rows = await self._pool.fetch(
+            _sql.page, principal.tenant_id, status, event_type, event_source, before, limit + 1
+        )
+        return make_page(rows, limit, _event_row, lambda row: (row["id"],))
+
+    async def retry(self, principal: Principal, event_id: str) -> EventRow:
+        """
+        Do again what of an event has failed, when its cause is gone; everything else stays as it was.
+
+        Raises NotFoundError, and ConflictError where nothing has failed.
+        """
+        tenant_id, subject = principal.tenant_id, f"event:{event_id}"
+        await self._audit.require(principal, "event.retry", subject, "operator")
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(_sql.reopen, tenant_id, event_id, _LEASE) if is_uuid(event_id) else None
+            if row is not None:
+                await self._audit.record(connection, tenant_id, "event.retried", subject, {}, principal.user_id)
+        if row is None:
+            if await self.get(principal, event_id) is None:
+                raise NotFoundError("unknown_event", f"There is no event {event_id[:300]}.")
+            raise ConflictError("nothing_failed", "Nothing of this event has failed, or somebody is retrying it.")
+        stored = stored_of(row)
+        again = {(each.workflow, each.trigger) for each in _read_results(row["results"]) if each.outcome == "failed"}
+        listening = await self._rules.listening(tenant_id, [stored.event.type])
+        await asyncio.wait(
+            [self._begin(stored, listening[stored.event.type], again)], timeout=self._settings.answer_within
+        )
+        after = await self.get(principal, event_id)
+        assert after is not None, "an event is kept while it is retried"
+        return after
+
+    async def _row(self, row: asyncpg.Record) -> EventRow:
+        found = _event_row(row)
+        if found.status != "buffered":
+            return found
+        waits = await self._pool.fetch(_waits.of_event, found.tenant_id, found.id)
+        return altered(found, waits=tuple(Wait(*each) for each in waits))
+
+
+def _fingerprint(incoming: Incoming) -> bytes:
+    return sha256(f"{incoming.event.source}\0{incoming.event.id}".encode()).digest()
+
+
+def _event_row(row: asyncpg.Record) -> EventRow:
+    return EventRow(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        event=stored_of(row).event,
+        depth=row["depth"],
+        status=row["status"],
+        received_at=row["received_at"],
+        received_by=row["received_by"],
+        event_source=row["event_source_id"],
+        open_until=row["open_until"],
+        forget_at=row["forget_at"],
+        results=_read_results(row["results"]),
+    )

@@ -1,0 +1,85 @@
+"""What is kept of an event, and what became of it, as frozen values."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from pliers_workflow.definition.listening import Doing
+from pliers_workflow.interpreter.commands import InboundEvent
+
+#: received: owed to its triggers. matched: it has acted. buffered: somebody may begin to wait for it. unmatched: nobody
+#: cared. failed: something it should have done could not be done
+EventStatus: TypeAlias = Literal["received", "matched", "buffered", "unmatched", "failed"]
+
+#: started: an instance runs. delivered: an instance has taken it. scheduled: it acts later. refused: the instance could
+#: not take it, and nobody waits for that to change. failed: an operator must look
+Outcome: TypeAlias = Literal["started", "delivered", "scheduled", "refused", "failed"]
+
+
+class Stored(Struct, frozen=True):
+    """An event that is kept and owed to its triggers."""
+
+    tenant_id: str
+    id: str
+    event: InboundEvent
+    depth: int
+    #: by the tenant's clock
+    received_at: datetime
+    open_until: datetime
+    #: above 1: somebody has been at it before
+    attempt: int = 1
+
+
+class Result(Struct, frozen=True, omit_defaults=True):
+    """What one listener made of an event."""
+
+    workflow: str
+    trigger: str
+    action: Doing
+    outcome: Outcome
+    instance: str | None = None
+    #: scheduled: when it acts
+    due_at: datetime | None = None
+    #: refused, failed: a `Reason`, or `condition_error`, `mapping_error`, `data_too_large`, `no_startable_version` …
+    code: str | None = None
+    message: str | None = None
+
+
+class Wait(Struct, frozen=True):
+    """A listener whose instance is not there yet, or cannot take the event yet."""
+
+    workflow: str
+    trigger: str
+    #: name of the key, and the key
+    name: str
+    key: str
+    open_until: datetime
+
+
+class EventRow(Struct, frozen=True, kw_only=True):
+    """An event and what became of it."""
+
+    id: str
+    tenant_id: str
+    event: InboundEvent
+    depth: int
+    status: EventStatus
+    received_at: datetime
+    #: user id; None: an event source, or the engine
+    received_by: str | None
+    event_source: str | None
+    open_until: datetime
+    forget_at: datetime
+    results: tuple[Result, ...]
+    waits: tuple[Wait, ...] = ()
+
+
+class EventAnswer(Struct, frozen=True):
+    """What became of an event that was sent."""
+
+    row: EventRow
+    #: it had come before; this is what became of it then
+    duplicate: bool

@@ -1,0 +1,214 @@
+"""Events that came too early, and how each finds the one instance that takes it.
+
+An event that no instance could take is written down for each listener, under the key it carries. It is *offered* to an
+instance when
+
+- the event has just been written down: to everybody who has the key by now;
+- an instance has just moved (any command: a new key, another state, other data): whatever waits under its keys;
+- a sweep finds both, because some node died between its commit and its look.
+
+While it is offered, nobody else is offered it (`take`). Taken, the row is gone; refused, it is given back, and offered to
+those who have moved since. An offer that lapses because its node died is made to the same instance again, whose answer
+tells whether it had been taken. So of several instances one gets the event, and no instance gets it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+
+from pliers_workflow.definition.listening import type_matches
+from pliers_workflow.interpreter.commands import InboundEvent
+from pliers_workflow.storage import canonical, queries
+
+from ..answers import EngineError
+from ..mapping import Failure
+from .delivering import result, taken
+from .matching import Match, Scope, match
+from .rows import Stored
+
+if TYPE_CHECKING:
+    from ..fold import Fold
+    from .delivering import Deliverer
+    from .rules import Rules
+
+_log = structlog.get_logger(__name__)
+_sql: Final = queries.load("waits")
+_events: Final = queries.load("inbound")
+_read_event: Final = msgspec.json.Decoder(InboundEvent, float_hook=Decimal).decode
+
+#: How long an offer may take before another node makes it again.
+_LEASE: Final = timedelta(seconds=30)
+#: results that are kept of one event
+RESULTS_MAX: Final = 100
+#: events kept in memory while they are offered
+_EVENTS_MAX: Final = 500
+#: waiting events that a sweep looks at, in each tenant
+_SWEEP_SIZE: Final = 500
+#: how often the sweep looks at one that waits
+_OVERLOOKED_AFTER: Final = timedelta(seconds=30)
+
+#: The database is away, or this node has too much to do: somebody comes back to it.
+LATER: Final = (EngineError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+Offer = asyncpg.Record
+"""A row of `for_instances`, `for_event` or `lapsed`: an event that waits, and an instance that has its key."""
+
+
+class Waits:
+    """See the module."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], rules: Rules, deliverer: Deliverer) -> None:
+        self._pool = pool
+        self._rules = rules
+        self._deliverer = deliverer
+        #: tenant and id of instances that have moved and have not been looked at
+        self._moved: dict[tuple[str, str], None] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._events: OrderedDict[tuple[str, str], Stored] = OrderedDict()
+        #: counted since the start: offers made, and taken
+        self.offered = 0
+        self.taken = 0
+
+    def committed(self, folds: Sequence[Fold]) -> None:
+        """A batch is committed: look what waits for the instances in it that can be found by a key."""
+        for fold in folds:
+            instance = fold.instance
+            if fold.rows and instance is not None and (instance.machine.correlation or fold.awaited):
+                self._moved[fold.key] = None
+        if self._moved and self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name="look for waiting events")
+
+    async def settle(self) -> None:
+        """Wait until everybody who has moved has been looked at."""
+        while self._looking is not None:
+            await asyncio.shield(self._looking)
+
+    async def add(self, connection: Any, stored: Stored, matches: Sequence[Match], open_until: Any) -> None:
+        """Write down, in the caller's transaction, that nobody could take an event; `look_for` follows the commit."""
+        rows = [
+            (one.candidate.workflow, one.candidate.trigger_id, one.candidate.rule.rule.correlation, one.key, one.candidate.priority)
+            for one in matches
+        ]  # fmt: skip
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(_sql.add, stored.tenant_id, stored.id, open_until, *columns)
+
+    async def look_for(self, tenant_id: str, event_id: str) -> None:
+        """Offer an event to everybody who has its key by now."""
+        await self._offer_all(await self._pool.fetch(_sql.for_event, tenant_id, event_id))
+
+    async def sweep(self, tenant_id: str) -> int:
+        """Make lapsed offers again, offer what was overlooked, and close what nobody came for; how many were looked at."""
+        lapsed = await self._pool.fetch(_sql.lapsed, tenant_id, _SWEEP_SIZE)
+        await self._offer_all(lapsed)
+        rows = await self._pool.fetch(_sql.overlooked, tenant_id, _OVERLOOKED_AFTER, _SWEEP_SIZE)
+        for event_id in dict.fromkeys(row["event_id"] for row in rows if row["found"]):
+            await self.look_for(tenant_id, event_id)
+        await self._pool.execute(_sql.close, tenant_id)
+        return len(lapsed) + len(rows)
+
+    async def _look(self) -> None:
+        try:
+            while self._moved:
+                moved, self._moved = list(self._moved), {}
+                try:
+                    offers = await self._pool.fetch(
+                        _sql.for_instances, [key[0] for key in moved], [key[1] for key in moved]
+                    )
+                    await self._offer_all(offers)
+                except LATER as error:
+                    _log.warning("waiting_events_left_to_sweep", instances=len(moved), error=repr(error))
+        finally:
+            self._looking = None
+
+    async def _offer_all(self, offers: Sequence[Offer]) -> None:
+        """Make offers: those to one instance one after another, in their order."""
+        by_instance: dict[tuple[str, str], list[Offer]] = {}
+        for offer in offers:
+            by_instance.setdefault((offer["tenant_id"], offer["instance_id"]), []).append(offer)
+
+        async def make(each: list[Offer]) -> None:
+            try:
+                for offer in each:
+                    await self._offer(offer)
+            except LATER as error:
+                # What is being offered stays so until its lease lapses: it may have been taken.
+                _log.warning("waiting_events_left_to_sweep", instance=each[0]["instance_id"], error=repr(error))
+
+        await asyncio.gather(*(make(each) for each in by_instance.values()))
+
+    async def _offer(self, offer: Offer) -> None:
+        """Offer an event to an instance, and where it refuses, to those who have moved meanwhile, it included."""
+        tenant_id = offer["tenant_id"]
+        wait = (tenant_id, offer["event_id"], offer["workflow_name"], offer["trigger_id"])
+        instance_id, definition_id = offer["instance_id"], offer["definition_id"]
+        #: the revision at which each has refused
+        refused: dict[str, int] = {}
+        while True:
+            revision = await self._pool.fetchval(_sql.take, *wait, instance_id, _LEASE)
+            if revision is None:
+                return
+            if await self._deliver(wait, instance_id, definition_id, offer["key"]):
+                return
+            await self._pool.execute(_sql.give_back, *wait, instance_id)
+            refused[instance_id] = revision
+            others = await self._pool.fetch(_sql.others, *wait)
+            following = next((row for row in others if refused.get(row["instance_id"], -1) < row["revision"]), None)
+            if following is None:
+                return
+            instance_id, definition_id = following["instance_id"], following["definition_id"]
+
+    async def _deliver(self, wait: tuple[str, str, str, str], instance_id: str, definition_id: str, key: str) -> bool:
+        """Give the instance the event; whether it has taken it."""
+        tenant_id, event_id, _, trigger_id = wait
+        self.offered += 1
+        stored = await self._stored(tenant_id, event_id)
+        listener = await self._rules.of(tenant_id, definition_id, trigger_id)
+        if stored is None or listener is None or not type_matches(listener[0], stored.event.type):
+            return False
+        try:
+            # The instance's own version decides: it may listen for something else under this id.
+            found = match(listener[1], Scope(stored.event, stored.received_at))
+        except Failure:
+            return False
+        if found is None or found.key != key:
+            return False
+        answer = await self._deliverer.deliver(stored, found, instance_id)
+        if not taken(answer):
+            return False
+        self.taken += 1
+        told = canonical.encode_loose([result(found, "delivered", instance=instance_id)]).decode()
+        await self._pool.execute(_sql.taken, *wait, instance_id, told, RESULTS_MAX)
+        return True
+
+    async def _stored(self, tenant_id: str, event_id: str) -> Stored | None:
+        kept = self._events.get((tenant_id, event_id))
+        if kept is None:
+            row = await self._pool.fetchrow(_events.get, tenant_id, event_id)
+            if row is None:
+                return None
+            kept = self._events[tenant_id, event_id] = stored_of(row)
+            while len(self._events) > _EVENTS_MAX:
+                self._events.popitem(last=False)
+        return kept
+
+
+def stored_of(row: asyncpg.Record) -> Stored:
+    """An event as its row keeps it."""
+    return Stored(
+        tenant_id=row["tenant_id"],
+        id=row["id"],
+        event=_read_event(row["event"]),
+        depth=row["depth"],
+        received_at=row["received_at"],
+        open_until=row["open_until"],
+        attempt=row["attempt"],
+    )
