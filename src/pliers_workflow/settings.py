@@ -51,6 +51,8 @@ class ExecutionSettings(BaseModel):
     chart_weight_max: int = Field(5_000, ge=1)
     #: seconds an Idempotency-Key is remembered
     idempotency_ttl: float = Field(86_400, gt=0)
+    #: seconds a step may run on a worker, where its definition says nothing shorter (spec: `maxStepExecutionTime`)
+    max_step_execution_time: float = Field(300, gt=0)
     #: timers claimed at once
     timer_batch_size: int = Field(500, ge=1, le=5000)
     #: how often due timers are looked for when nothing wakes the dispatcher
@@ -99,6 +101,27 @@ class EventSettings(BaseModel):
     answer_within: float = Field(5, gt=0)
     #: how often delayed triggers are looked for
     delayed_poll: float = Field(1.0, gt=0)
+
+
+class StepsSettings(BaseModel):
+    """Steps that a node runs: calls, plugins, scripts, notifications."""
+
+    #: steps that run at once on one node
+    concurrency: int = Field(32, ge=1, le=10_000)
+    #: seconds without a heartbeat after which a step counts as lost
+    lease: float = Field(30, gt=1)
+    #: how often due steps are looked for when nothing wakes the worker
+    poll: float = Field(5, gt=0)
+    #: seconds that running steps have when a node stops; what is not done then is given back
+    drain_grace: float = Field(10, ge=0)
+    #: seconds between two looks for steps whose worker fell silent
+    rescue_every: float = Field(5, gt=0)
+    #: bytes of a step's output
+    output_size_max: int = Field(262_144, ge=1024)
+    #: failures in a row after which the calls to one target are held back
+    breaker_failures: int = Field(5, ge=1)
+    #: seconds for which they are held back, before one call tries again
+    breaker_open: float = Field(30, gt=0)
 
 
 class CacheSettings(BaseModel):
@@ -175,6 +198,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     execution: ExecutionSettings = ExecutionSettings()
     node: NodeSettings = NodeSettings()
+    steps: StepsSettings = StepsSettings()
     feed: FeedSettings = FeedSettings()
 
     events: EventSettings = EventSettings()

@@ -427,9 +427,9 @@ async def test_a_virtual_clock_fires_the_timers_it_passes(make_world: MakeWorld)
     assert isinstance(started, Accepted)
     assert started.executed_at == began_at
     for days, status in ((89, "waiting"), (91, "completed")):
-        await world.engine.timers.fire_due()
+        await world.engine.timers.run_due()
         await world.engine.tenants.set_clock(admin, began_at + timedelta(days=days))
-        await world.engine.timers.fire_due()
+        await world.engine.timers.run_due()
         async with asyncio.timeout(10):
             while (
                 await world.engine.pool.fetchval("SELECT status::text FROM workflow_instances WHERE tenant_id = 'lab'")
@@ -498,17 +498,17 @@ async def test_a_connection_that_breaks_while_a_statement_is_prepared(
     timers = world.engine.timers
     looked = asyncio.Event()
 
-    async def breaks() -> int:
+    async def breaks(_: int) -> Any:
         looked.set()
         raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
 
-    monkeypatch.setattr(timers, "fire_due", breaks)
+    monkeypatch.setattr(timers, "_claim", breaks)
     with capture_logs() as logs:
         await timers.start()
         await asyncio.wait_for(looked.wait(), 5)
         await asyncio.sleep(0)
         await timers.close()
-    assert {entry["event"] for entry in logs} == {"timers_wait_for_database"}
+    assert {entry["event"] for entry in logs} == {"jobs_wait_for_database"}
 
 
 async def test_a_start_repeated_at_another_node_at_once(make_world: MakeWorld) -> None:

@@ -25,7 +25,7 @@ from .openapi import openapi_document
 from .probes import probes
 from .problems import ApiError, problem_body
 from .reference_page import reference_page
-from .rest import access, approvals, definitions, directory, events, history, instances, service, submissions
+from .rest import access, approvals, definitions, directory, events, history, instances, jobs, service, submissions
 from .sending import accepts_gzip, compressed
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ ROUTES: Final = (
     history.routes,
     submissions.routes,
     events.routes,
+    jobs.routes,
     directory.routes,
     access.routes,
     service.routes,

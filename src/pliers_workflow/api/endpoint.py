@@ -63,8 +63,16 @@ SetKey: TypeAlias = Annotated[str, PathPart(_KEY, "Key of the role or group.", e
 SubmissionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the submission.", "uuid")]
 BindingId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the binding.", "uuid")]
 TokenId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the token.", "uuid")]
-JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the failed start.", "uuid")]
 EventId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the event, as its sender was told.", "uuid")]
+JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the job.", "uuid")]
+QueueName: TypeAlias = Annotated[
+    str,
+    PathPart(
+        r"[a-z][a-z_]{0,39}(:[A-Za-z0-9][A-Za-z0-9_.\-]{0,254})?",
+        "A queue (`http`, `plugin:NAME`, `external:TOPIC`) or a type of steps.",
+        example="http",
+    ),
+]
 TenantId: TypeAlias = Annotated[str, PathPart(r"[a-z0-9][a-z0-9_\-]{0,62}", "Id of the tenant.", example="default")]
 ProblemCode: TypeAlias = Annotated[str, PathPart(r"[a-z_]{1,60}", "Code of the problem.", example="guard_failed")]
 

@@ -33,8 +33,17 @@ from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
+from .jobs.claims import StepClaims
+from .jobs.dead import DeadJobs
+from .jobs.executors import Executors
+from .jobs.limits import StepLimits
+from .jobs.orders import ChildStarter, OrderDispatcher
+from .jobs.payloads import CHILD, ORDER, STEP
+from .jobs.rescuer import LeaseRescuer
+from .jobs.worker import StepWorker
 from .messenger import Messenger
 from .nodes import NodeRegistrar, new_node_id
+from .outbound import Outbound
 from .pipeline import Pipeline
 from .scripts import ScriptSandbox
 from .services import Service
@@ -43,7 +52,7 @@ from .submissions import Submissions
 from .tenants import Tenants
 from .timers import TimerDispatcher
 from .tokens import Tokens
-from .wakeups import TIMER, TRIGGER, Wakeups
+from .wakeups import TIMER, TRIGGER, Wakeups, job
 
 if TYPE_CHECKING:
     import asyncpg
@@ -98,7 +107,20 @@ class Engine:
         )
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
+        self.outbound = Outbound(settings.outbound)
+        self.executors = Executors({})
+        self.step_claims = StepClaims(pool, settings)
+        self.step_limits = StepLimits(pool, self.audit)
+        self.dead_jobs = DeadJobs(pool, self.audit, wake=lambda kind: self.wakeups.wake(job(kind)))
+        self.step_worker = StepWorker(pool, self.execute, self.step_claims, self.executors, settings, owner=self.node)
+        self.rescuer = LeaseRescuer(pool, self.execute, settings, owner=self.node)
+        self.orders = OrderDispatcher(pool, self.execute, settings, owner=self.node)
+        self.children = ChildStarter(pool, self.execute, self.catalog, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
+        self.wakeups.subscribe(job(ORDER), self.orders.wake)
+        self.wakeups.subscribe(job(CHILD), self.children.wake)
+        self.wakeups.subscribe(job(STEP), self.step_claims.wake)
+        self.wakeups.subscribe(job(STEP), self.step_worker.wake)
         self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
         self.inbox = Inbox(
             pool, settings.events, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,
@@ -122,18 +144,9 @@ class Engine:
         )
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
-            self.housekeeping, self.timers, self.inbox.delayed, self.feed.relay, self.feed.lanes,
+            self.housekeeping, self.timers, self.orders, self.children, self.step_worker, self.rescuer, self.inbox.delayed,
+            self.feed.relay, self.feed.lanes,
         ]  # fmt: skip
-
-    def _committed(self, folds: Sequence[Fold]) -> None:
-        """A batch is committed; neither of these waits for anything."""
-        self.wakeups.committed(folds)
-        self.inbox.waits.committed(folds)
-
-    def _clock_moved(self) -> None:
-        """A tenant's clock was moved by hand, perhaps past something that is due."""
-        self.wakeups.wake(TIMER)
-        self.wakeups.wake(TRIGGER)
 
     async def start(self, *, services: bool = True) -> None:
         """
@@ -177,6 +190,8 @@ class Engine:
         await self.pipeline.close()
         await self.registrar.close()
         await self.messenger.close()
+        await self.executors.close()
+        await self.outbound.close()
         await self.scripts.close()
         self._solo.close()
         await asyncio.gather(self.pool.close(), self.readers.close())
@@ -191,6 +206,17 @@ class Engine:
         if self.draining.is_set():
             return "draining"
         return await self.database.problem()
+
+    def _committed(self, folds: Sequence[Fold]) -> None:
+        """A batch of this node is committed: who waits for what it owes is told. None of these waits for anything."""
+        self.step_claims.committed(folds)
+        self.wakeups.committed(folds)
+        self.inbox.waits.committed(folds)
+
+    def _clock_moved(self) -> None:
+        """A tenant's clock was moved by hand: anything may be due."""
+        for topic in (TIMER, TRIGGER, job(STEP), job(ORDER), job(CHILD)):
+            self.wakeups.wake(topic)
 
     def overloaded(self) -> float | None:
         """Seconds after which to try again, when no more commands are taken now; else None."""

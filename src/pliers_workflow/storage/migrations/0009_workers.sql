@@ -13,9 +13,11 @@ ALTER TABLE workflow_jobs ADD CONSTRAINT workflow_jobs_step_check
 ALTER TABLE workflow_jobs VALIDATE CONSTRAINT workflow_jobs_step_check;
 
 -- A lane is what one definition has for one queue at one priority: a claim begins at a lane's watermark, so that neither
--- another definition's backlog nor what has been done already is waded through.
+-- another definition's backlog nor what has been done already is waded through. Its condition says "not dead" where other
+-- indexes say "ready": so a planner whose statistics know of one lane only cannot take the index by kind and time for as
+-- good, which would read the whole backlog (it did: 390 ms for six rows).
 CREATE INDEX CONCURRENTLY IF NOT EXISTS workflow_jobs_lane_idx
-    ON workflow_jobs (tenant_id, queue, definition_name, priority, due_at, id) WHERE kind = 'step' AND status = 'ready';
+    ON workflow_jobs (tenant_id, queue, definition_name, priority, due_at, id) WHERE kind = 'step' AND status <> 'dead';
 DROP INDEX CONCURRENTLY IF EXISTS workflow_jobs_queue_idx;
 
 -- Limits ---------------------------------------------------------------------------------------------------------------

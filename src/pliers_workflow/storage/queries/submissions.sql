@@ -107,14 +107,20 @@ ORDER BY id;
 -- name: claim_pending
 -- Starts that were owed before now and not done, of all tenants. The lease keeps two nodes from doing the same work; if
 -- they did, the second start would find the instance of the first. Served by workflow_jobs_kind_idx.
+-- (Materialized: run again for each row of a join, a LIMIT would be none.)
+WITH due AS MATERIALIZED (
+    SELECT j.tenant_id, j.id
+    FROM tenants n
+    CROSS JOIN LATERAL (
+        SELECT j.tenant_id, j.id FROM workflow_jobs j
+        WHERE j.tenant_id = n.id AND j.status = 'ready' AND j.kind = 'start' AND j.due_at <= now()
+            AND (j.lease_until IS NULL OR j.lease_until <= now())
+        ORDER BY j.due_at, j.id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) j
+)
 UPDATE workflow_jobs w
 SET lease_owner = 'starts', lease_until = now() + $2::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
-FROM tenants n, LATERAL (
-    SELECT j.tenant_id, j.id FROM workflow_jobs j
-    WHERE j.tenant_id = n.id AND j.status = 'ready' AND j.kind = 'start' AND j.due_at <= now()
-        AND (j.lease_until IS NULL OR j.lease_until <= now())
-    ORDER BY j.due_at, j.id LIMIT $1 FOR UPDATE SKIP LOCKED
-) due
+FROM due
 WHERE w.tenant_id = due.tenant_id AND w.id = due.id
 RETURNING w.tenant_id, w.id::text AS id, w.workflow_instance_id::text AS instance_id, w.payload::text AS payload;
 

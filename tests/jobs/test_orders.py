@@ -1,0 +1,163 @@
+"""Orders for other instances and starts of sub-workflows are carried out once, whatever dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pliers_workflow.interpreter.commands import CancelInstance, FireTrigger, Parent, SuspendInstance
+from pliers_workflow.interpreter.effects import SendOrder, StartChild
+from pliers_workflow.runtime.answers import Overloaded
+from pliers_workflow.runtime.jobs.orders import ChildStarter, OrderDispatcher
+from pliers_workflow.storage.identity import child_instance_id
+
+from .conftest import MakeShop, Shop, waiting_room
+
+
+@pytest.fixture
+async def parent(shop: Shop) -> str:
+    return await shop.start(await shop.publish(waiting_room()))
+
+
+async def child(shop: Shop, parent: str, number: int = 1, **options: Any) -> StartChild:
+    """The start of a sub-workflow that the parent owes."""
+    now = await shop.now()
+    options.setdefault("workflow", "errand")
+    options.setdefault("version", None)
+    options.setdefault("data", {})
+    waits = options.pop("waits", False)
+    return StartChild(
+        name=f"order/{number}", instance=child_instance_id(parent, number, now),
+        parent=Parent(parent, "step/1", waits=waits), **options,
+    )  # fmt: skip
+
+
+async def status(shop: Shop, instance_id: str) -> str | None:
+    found: str | None = await shop.engine.pool.fetchval(
+        "SELECT status::text FROM workflow_instances WHERE tenant_id = 'default' AND id = $1", instance_id
+    )
+    return found
+
+
+async def test_an_order_is_carried_out(shop: Shop, parent: str) -> None:
+    """It is in the target's history, as the engine's, and the job is gone."""
+    other = await shop.start(await shop.publish(waiting_room("other")))
+    await shop.owe(parent, [SendOrder("order/1", other, CancelInstance("the parent was cancelled"))])
+    assert await shop.engine.orders.run_due() == 1
+    assert await shop.history(other) == ["start", "cancel"]
+    assert await shop.jobs() == {}
+
+
+async def test_an_order_is_carried_out_once(shop: Shop, make_shop: MakeShop, parent: str) -> None:
+    """Two dispatchers, one of which died after the target's commit and before it dropped the job: one row of history."""
+    other = await shop.start(await shop.publish(waiting_room("other")))
+    await shop.owe(parent, [SendOrder("order/1", other, FireTrigger("nothing"))])
+    await shop.owe(parent, [SendOrder("order/2", other, SuspendInstance("once"))])
+    await shop.engine.pool.execute("DELETE FROM workflow_jobs WHERE name = 'order/1'")
+    again = await make_shop()
+
+    async def claimed(dispatcher: OrderDispatcher) -> Any:
+        return await dispatcher._claim(10)
+
+    ((tenant, jobs),) = await claimed(shop.engine.orders)
+    await shop.engine.orders.serve(tenant, jobs)
+    await again.engine.orders.serve(tenant, jobs)
+    assert await shop.history(other) == ["start", "suspend"]
+
+
+async def test_a_refused_order_is_settled(shop: Shop, parent: str) -> None:
+    """The instance has ended, or nobody waits for the result: there is nothing left to do."""
+    other = await shop.start(await shop.publish(waiting_room("other")))
+    await shop.do(other, CancelInstance())
+    await shop.owe(parent, [SendOrder("order/1", other, CancelInstance())])
+    await shop.engine.orders.run_due()
+    assert await shop.jobs() == {}
+    assert await shop.history(other) == ["start", "cancel"]
+
+
+async def test_what_goes_wrong_is_tried_again(shop: Shop, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is busy puts the order back, with the reason; after the last attempt it is dead."""
+    other = await shop.start(await shop.publish(waiting_room("other")))
+    await shop.owe(parent, [SendOrder("order/1", other, CancelInstance())])
+
+    async def busy(*_: Any, **__: Any) -> Any:
+        raise Overloaded(1.0)
+
+    monkeypatch.setattr(shop.engine.orders, "_execute", busy)
+    monkeypatch.setattr(shop.engine.orders, "_attempts_max", 3)
+    for attempt in range(1, 4):
+        await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() - interval '1 s'")
+        await shop.engine.orders.sweep()
+        (job,) = (await shop.jobs()).values()
+        assert job["attempt"] == attempt
+        assert "too many commands" in job["last_error"]
+        assert job["lease_owner"] is None
+    assert job["status"] == "dead"
+
+
+async def test_a_sub_workflow_starts(shop: Shop, parent: str) -> None:
+    """With the id its parent gave it, its data, its requester and its parent; the version is resolved when it starts."""
+    await shop.publish(waiting_room("errand"))
+    effect = await child(shop, parent, data={"for": "ada"}, version="^1.0", requester=shop.admin.user_id)
+    await shop.owe(parent, [effect])
+    assert await shop.engine.children.run_due() == 1
+    row = await shop.engine.pool.fetchrow(
+        "SELECT workflow_name, instance_data, requester_id::text, created_by FROM workflow_instances WHERE id = $1",
+        effect.instance,
+    )
+    assert row is not None
+    assert tuple(row) == ("errand", {"for": "ada"}, shop.admin.user_id, None)
+    assert set(await shop.jobs()) == {"order/begun"}, "the parent is told"
+    await shop.engine.orders.run_due()
+    assert await shop.jobs() == {}
+    assert await shop.history(effect.instance) == ["start"]
+
+
+async def test_a_sub_workflow_that_cannot_start(shop: Shop, parent: str) -> None:
+    """Nobody waits for it, so nobody would learn of it: the job stays for an operator."""
+    await shop.owe(parent, [await child(shop, parent, workflow="nowhere", version=">=2")])
+    await shop.engine.children.run_due()
+    jobs = await shop.jobs()
+    assert (jobs["order/1"]["status"], jobs["order/1"]["attempt"]) == ("dead", 1)
+    assert "nowhere >=2" in jobs["order/1"]["last_error"]
+
+
+async def test_a_cancellation_does_not_overtake_a_start(shop: Shop, parent: str) -> None:
+    """
+    The parent cancels a child that it has just begun: whichever job is claimed first, in the end the child is cancelled.
+    """
+    await shop.publish(waiting_room("errand"))
+    effect = await child(shop, parent)
+    await shop.owe(parent, [effect], [SendOrder("order/2", effect.instance, CancelInstance("not needed"))])
+    await shop.engine.orders.run_due()
+    assert set(await shop.jobs()) == {"order/1", "order/2"}, "it waits for the start"
+    assert (await shop.jobs())["order/2"]["attempt"] == 0
+    await shop.engine.children.run_due()
+    await asyncio.sleep(0.25)
+    await shop.engine.orders.sweep()
+    assert await status(shop, effect.instance) == "cancelled"
+    assert await shop.jobs() == {}
+
+
+async def test_an_order_for_a_child_that_never_started(shop: Shop, parent: str) -> None:
+    """Its start was refused: an order for it is settled, too."""
+    effect = await child(shop, parent, workflow="nowhere")
+    await shop.owe(parent, [effect], [SendOrder("order/2", effect.instance, CancelInstance())])
+    await shop.engine.children.run_due()
+    await shop.engine.orders.run_due()
+    assert set(await shop.jobs()) == {"order/1"}, "the start, which is dead"
+
+
+async def test_services_carry_out_what_is_committed(make_shop: MakeShop) -> None:
+    """With services on, a committed order wakes the dispatcher: nobody has to look by chance."""
+    shop = await make_shop(services=True, execution={"timer_poll": 600})
+    await shop.publish(waiting_room("errand"))
+    parent = await shop.start(await shop.publish(waiting_room()))
+    effect = await child(shop, parent)
+    await shop.owe(parent, [effect])
+    async with asyncio.timeout(20):
+        while await status(shop, effect.instance) is None:
+            await asyncio.sleep(0.01)
+    assert isinstance(shop.engine.children, ChildStarter)
