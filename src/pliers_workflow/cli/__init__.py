@@ -230,6 +230,13 @@ def replay(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every case's history with what was acknowledged.")
     ] = False,
+    whole_cases: Annotated[
+        bool,
+        typer.Option(
+            "--whole-cases",
+            help="Trip, permit and declaration of each case together, on a virtual clock, instead of each document alone.",
+        ),
+    ] = False,
     database_url: DatabaseUrl = "",
 ) -> None:
     """Replay real cases through REST, every decision by a user with that role, and compare each outcome."""
@@ -238,7 +245,7 @@ def replay(
     raise typer.Exit(
         replay(
             log, expected, url=url, token=token, callers=callers, limit=limit, kill_every=kill_every,
-            verify=verify or kill_every > 0, database_url=database_url,
+            verify=verify or kill_every > 0, whole=whole_cases, database_url=database_url,
         )
     )  # fmt: skip
 

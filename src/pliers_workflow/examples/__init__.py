@@ -2,6 +2,7 @@
 
 - `expense_report`: a chain of stages that grows with the amount, rounds of changes, timeouts
 - `purchase_order`: legal and finance review side by side, then an order
+- `business_trip`: permit, trip and costs side by side, with reminders, and the declaration as a sub-workflow
 - `travel_declaration`: a university's travel expenses as they really ran; see `pliers replay`
 """
 
@@ -12,7 +13,7 @@ from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
-NAMES = ("expense_report", "purchase_order", "travel_declaration")
+NAMES = ("business_trip", "expense_report", "purchase_order", "travel_declaration")
 
 
 def load(name: str) -> dict[str, Any]:

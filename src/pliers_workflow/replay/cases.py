@@ -114,22 +114,29 @@ def read_cases(path: Path, document: str | None = None, limit: int = 0) -> list[
     Raises `LogError` with the line.
     """
     cases: list[Case] = []
+    for number, content in lines(path):
+        try:
+            steps = tuple(_steps(content["events"], document))
+            if steps:
+                cases.append(Case(content["case"], content.get("attrs") or {}, steps))
+        except (KeyError, TypeError, ValueError) as error:
+            raise LogError(f"{path}, line {number}, is no case: {type(error).__name__}: {error}") from None
+        if limit and len(cases) == limit:
+            break
+    return cases
+
+
+def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of a log, decoded, with their numbers from 1. Raises `LogError` where one is not JSON."""
+    number = 0
     try:
         for number, line in enumerate(_lines(path), start=1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line, parse_float=Decimal)
-                steps = tuple(_steps(content["events"], document))
-                if steps:
-                    cases.append(Case(content["case"], content.get("attrs") or {}, steps))
-            except (KeyError, TypeError, ValueError) as error:
-                raise LogError(f"{path}, line {number}, is no case: {type(error).__name__}: {error}") from None
-            if limit and len(cases) == limit:
-                break
+            if line.strip():
+                yield number, json.loads(line, parse_float=Decimal)
+    except ValueError as error:
+        raise LogError(f"{path}, line {number}, is no case: {type(error).__name__}: {error}") from None
     except (OSError, EOFError) as error:
         raise LogError(f"{path} cannot be read: {error}") from None
-    return cases
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -37,6 +37,7 @@ from .cases import (
     walk,
 )
 from .run import CaseRun, Replayer
+from .whole import Trip, WholeReplayer, read_trips
 
 #: differences told in full; the rest are counted
 _TOLD_MAX = 20
@@ -52,18 +53,29 @@ def replay(
     limit: int = 0,
     kill_every: float = 0,
     verify: bool = False,
+    whole: bool = False,
     database_url: str = "",
 ) -> int:
-    """Replay a log and compare; 0 when nothing differs, 1 when something does, 2 when it could not be begun."""
+    """
+    Replay a log and compare; 0 when nothing differs, 1 when something does, 2 when it could not be begun.
+
+    `whole`: trip, permit and declaration of a case together, on a virtual clock, instead of each document alone.
+    """
     try:
         expectations = read_expected(expected, log_name(log))
         if url and (kill_every or not token):
             raise LogError("with --url there must be a --token, and no --kill-every: we only kill servers of our own")
-        loads = [(one, read_cases(log, one.document, limit)) for one in expectations.expectations]
+        if whole and (kill_every or verify):
+            raise LogError("--whole-cases goes by a clock; --kill-every and --verify are for documents alone")
+        trips = read_trips(log, limit) if whole else []
+        loads = [] if whole else [(one, read_cases(log, one.document, limit)) for one in expectations.expectations]
     except LogError as error:
         print(f"pliers replay: {error}", file=sys.stderr)
         return 2
-    work = _replay(log, expectations, loads, url, token, callers, limit, kill_every, verify, database_url)
+    if whole:
+        work = _replay_whole(log, expectations, trips, url, token, callers, limit, database_url)
+    else:
+        work = _replay(log, expectations, loads, url, token, callers, limit, kill_every, verify, database_url)
     try:
         import uvloop
     except ImportError:
@@ -105,6 +117,58 @@ async def _replay(
     summary = summaries[0] if len(summaries) == 1 else _together(log_name(log), summaries)
     print(json.dumps(summary))
     return 1 if summary["differences"] else 0
+
+
+async def _replay_whole(
+    log: Path,
+    expected: Expected,
+    trips: Sequence[Trip],
+    url: str,
+    token: str,
+    callers: int,
+    limit: int,
+    database_url: str,
+) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        if not url:
+            own, token = await stack.enter_async_context(_own_server(database_url))
+            url = own.url
+        http = await stack.enter_async_context(HttpClient(url, connections=callers))
+        tenant = f"trips-{int(time.time())}"
+        first = min(each.at for trip in trips for each in trip.moments)
+        made = await Api(http, token).do(
+            "POST", "/api/v1/tenants", {"id": tenant, "name": log_name(log), "virtualNow": first.isoformat()}
+        )
+        admin = Api(http, made["adminToken"])
+        replayer = WholeReplayer(admin, tenant, expected.rows, expected.start, trips)
+        await replayer.prepare()
+        began = time.monotonic()
+        with Meter(f"{log_name(log)}, whole cases", sum(len(trip.moments) for trip in trips)) as meter:
+            await replayer.replay(callers=callers, done=meter.advance)
+        seconds = time.monotonic() - began
+        with Meter("judged", len(trips)) as meter:
+            await replayer.judge(callers=callers, done=meter.advance)
+        differences = [f"{run.trip.id}: {fault}" for run in replayer.runs for fault in run.faults]
+        if not limit:
+            for expectation in expected.expectations:
+                if expectation.document is not None:
+                    differences += disagreements(expectation, replayer.outcomes(expectation.document))
+    _tell(differences)
+    summary = {
+        "log": log_name(log),
+        **replayer.summary(),
+        "differences": len(differences),
+        "seconds": round(seconds, 1),
+    }
+    print(json.dumps(summary))
+    return 1 if differences else 0
+
+
+def _tell(differences: Sequence[str]) -> None:
+    for line in differences[:_TOLD_MAX]:
+        print(f"different: {line}", file=sys.stderr)
+    if len(differences) > _TOLD_MAX:
+        print(f"… and {len(differences) - _TOLD_MAX} more", file=sys.stderr)
 
 
 @asynccontextmanager
@@ -162,10 +226,7 @@ async def _replay_one(
         with Meter(f"{expectation.name}, histories", len(runs)) as meter:
             await replayer.verify(runs, callers=callers, done=lambda _: meter.advance())
     differences = _differences(expectation, expected, runs, whole=not limit)
-    for line in differences[:_TOLD_MAX]:
-        print(f"different: {line}", file=sys.stderr)
-    if len(differences) > _TOLD_MAX:
-        print(f"… and {len(differences) - _TOLD_MAX} more", file=sys.stderr)
+    _tell(differences)
     done = sum(len(run.states) + (run.refused is not None) for run in runs)
     summary: dict[str, Any] = {
         "log": expectation.name,

@@ -109,29 +109,7 @@ def travel_definition(
     rows = [Row(*row) for row in table]
     requester = requester_role(rows, start)
     used = reachable(rows, start)
-    targets: dict[tuple[str, str, str], str] = {}
-    for row in used:
-        if targets.setdefault((row.state, row.act, row.by), row.to) != row.to:
-            raise ValueError(f"the table has two rows for ({row.state}, {row.act}, {row.by or 'nobody'})")
-    names = list(dict.fromkeys([start, *(state for row in used for state in (row.state, row.to))]))
-    if len({key(state) for state in names}) < len(names):
-        raise ValueError(f"two states of the table would get one id: {', '.join(sorted(names))}")
-
-    states: dict[str, Any] = {}
-    transitions: list[dict[str, Any]] = []
-    chains: list[dict[str, Any]] = []
-    for state in names:
-        leaving = [row for row in used if row.state == state]
-        body: dict[str, Any] = {"name": _title(state)}
-        if not leaving:
-            body["type"] = "final"
-        elif roles := _deciders(leaving, requester):
-            chain = f"{key(state)}_decision"
-            body["properties"] = {"description": f"Waits for {_either(roles)}", "approvalChain": chain}
-            chains.append(_chain(chain, roles))
-        states[key(state)] = body
-        transitions += _transitions(leaving, requester)
-
+    states, transitions, chains = decided(used, start)
     everyone = sorted({deed(row.act, row.by, requester).role for row in used} - {requester, SYSTEM})
     document: dict[str, Any] = {
         "name": name,
@@ -172,11 +150,47 @@ def travel_definition(
         "approvalChains": chains,
     }
     if any(transition.get("actions") for transition in transitions):
-        document["stateMachine"]["actions"] = {
-            "refuse": {"type": "assign", "field": "refused", "value": "['no row of the table allows this decision'][1]"}
-        }
-        document["dataSchema"]["properties"]["refused"] = {"type": "string", "description": "never set"}
+        document["stateMachine"]["actions"] = {"refuse": REFUSE}
+        document["dataSchema"]["properties"]["refused"] = REFUSED_FIELD
     return document
+
+
+def decided(
+    rows: Sequence[Row], start: str, *, prefix: str = ""
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    The states, transitions and approval chains of the rows, ids and chains with `prefix` in front.
+
+    Raises ValueError where two rows of one state say different things about the same act.
+    """
+    requester = requester_role(rows, start)
+    targets: dict[tuple[str, str, str], str] = {}
+    for row in rows:
+        if targets.setdefault((row.state, row.act, row.by), row.to) != row.to:
+            raise ValueError(f"the table has two rows for ({row.state}, {row.act}, {row.by or 'nobody'})")
+    names = list(dict.fromkeys([start, *(state for row in rows for state in (row.state, row.to))]))
+    if len({key(state) for state in names}) < len(names):
+        raise ValueError(f"two states of the table would get one id: {', '.join(sorted(names))}")
+    states: dict[str, Any] = {}
+    transitions: list[dict[str, Any]] = []
+    chains: list[dict[str, Any]] = []
+    for state in names:
+        leaving = [row for row in rows if row.state == state]
+        body: dict[str, Any] = {"name": _title(state)}
+        if not leaving:
+            body["type"] = "final"
+        elif roles := _deciders(leaving, requester):
+            chain = f"{prefix}{key(state)}_decision"
+            body["properties"] = {"description": f"Waits for {_either(roles)}", "approvalChain": chain}
+            chains.append(_chain(chain, roles))
+        states[prefix + key(state)] = body
+        transitions += _transitions(leaving, requester, prefix)
+    return states, transitions, chains
+
+
+#: refuses what no row of the table allows: an action that fails leaves everything as it was
+REFUSE = {"type": "assign", "field": "refused", "value": "['no row of the table allows this decision'][1]"}
+REFUSED_FIELD = {"type": "string", "description": "never set"}
 
 
 def _deciders(leaving: Iterable[Row], requester: str) -> list[str]:
@@ -202,12 +216,12 @@ def _chain(chain: str, roles: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _transitions(leaving: Sequence[Row], requester: str) -> list[dict[str, Any]]:
+def _transitions(leaving: Sequence[Row], requester: str, prefix: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     decided: dict[str, set[tuple[str, bool | None]]] = {}
     for row in leaving:
         one = deed(row.act, row.by, requester)
-        transition: dict[str, Any] = {"from": key(row.state), "to": key(row.to)}
+        transition: dict[str, Any] = {"from": prefix + key(row.state), "to": prefix + key(row.to)}
         if isinstance(one, Decide):
             trigger = "approved" if one.action == "approve" else "rejected"
             condition = f"event.data.approver.identifier == '{one.role}'"
@@ -225,7 +239,7 @@ def _transitions(leaving: Sequence[Row], requester: str) -> list[dict[str, Any]]
     roles = _deciders(leaving, requester)
     for trigger, kinds in (("approved", (False, True)), ("rejected", (None,))):
         if roles and decided.get(trigger, set()) != {(role, kind) for role in roles for kind in kinds}:
-            made.append({"from": key(leaving[0].state), "trigger": trigger, "actions": ["refuse"]})
+            made.append({"from": prefix + key(leaving[0].state), "trigger": trigger, "actions": ["refuse"]})
     return made
 
 

@@ -6,7 +6,9 @@ a tenant that lives in real time can never be made virtual: its instances' times
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -149,6 +151,22 @@ class Tenants:
             await idempotency.settle(connection, principal.tenant_id, request, subject)
         self._clock_moved()
         return _row(row)
+
+    async def settled(self, tenant_id: str, *, timeout: float) -> bool:
+        """
+        Wait until everything that is due by a tenant's clock has been carried out; false: it was not within `timeout` seconds.
+
+        What follows from it at once is waited for, too: a sub-workflow's start, the next timer that is due already. For
+        tests and replays, which move a clock and then want to see what came of it.
+        """
+        give_up_at = time.monotonic() + timeout
+        pause = 0.002
+        while await self._pool.fetchval(_sql.anything_due, tenant_id):
+            if time.monotonic() >= give_up_at:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+        return True
 
     async def _require_installation(self, principal: Principal | None, action: str, subject: str) -> None:
         """Only administrators of the tenant `default` administer the installation."""

@@ -10,6 +10,7 @@ from .wire import (
     AuditEntryView,
     AuditQuery,
     ClockInput,
+    ClockView,
     MeView,
     Page,
     PageQuery,
@@ -116,16 +117,23 @@ async def get_tenant(call: Call, id: TenantId) -> Reply:
 @routes.put(
     "/tenants/{id}/clock",
     "Move a tenant's clock",
-    answers=TenantView,
+    answers=ClockView,
     permissions=("operator",),
     problems=("conflict",),
 )
 async def move_clock(call: Call, id: TenantId, body: ClockInput) -> Reply:
-    """Set the time of your tenant, which must have been made with a virtual clock. Timers that are due then fire."""
+    """
+    Set the time of your tenant, which must have been made with a virtual clock. What is due then is carried out.
+
+    With `waitSeconds` the answer comes when that is done, what follows from it at once included: timers have fired,
+    sub-workflows have started, parents know of their children's end. Steps that workers outside fetch are not waited for.
+    """
     if id != call.principal.tenant_id:
         raise ApiError("not_found", "A clock is moved with a token of its own tenant; this is not yours.")
-    row = await call.engine.tenants.set_clock(call.principal, body.virtual_now, request=call.request)
-    return Reply(TenantView.of(row))
+    tenants = call.engine.tenants
+    row = await tenants.set_clock(call.principal, body.virtual_now, request=call.request)
+    settled = None if body.wait_seconds is None else await tenants.settled(row.id, timeout=body.wait_seconds)
+    return Reply(ClockView.of(row, settled=settled))
 
 
 @routes.get("/audit", "Read the audit log", answers=Page[AuditEntryView], permissions=("auditor",))

@@ -17,3 +17,13 @@ WHERE ($1::text IS NULL OR id > $1) AND ($3::text IS NULL OR id = $3) ORDER BY i
 -- Forwards only: time never goes back within an instance. Served by tenants_pkey.
 UPDATE tenants SET virtual_now = $2 WHERE id = $1 AND virtual_now <= $2
 RETURNING id AS tenant_id, name, virtual_now, directory_revision, created_at;
+
+-- name: anything_due
+-- Whether a tenant has jobs that are due by its own clock and that the engine itself sees to: a step that waits for a worker
+-- outside is not ours to hurry. Served by workflow_jobs_due_idx.
+SELECT EXISTS (
+    SELECT FROM workflow_jobs j
+    JOIN tenants n ON n.id = j.tenant_id
+    WHERE j.tenant_id = $1 AND j.status = 'ready' AND j.due_at <= coalesce(n.virtual_now, now())
+        AND (j.queue IS NULL OR j.queue NOT LIKE 'external:%')
+);

@@ -182,6 +182,15 @@ class ClockInput(Input, frozen=True, kw_only=True):
     """The new time; it cannot go back."""
 
     virtual_now: Instant
+    #: answer only when all that is due by then has been carried out, or so many seconds have passed
+    wait_seconds: Annotated[float, Meta(ge=0, le=60)] | None = None
+
+
+class ClockView(TenantView, frozen=True, kw_only=True):
+    """A tenant whose clock was moved."""
+
+    #: nothing is due any more; null where the request did not ask to wait for that
+    settled: bool | None
 
 
 class AuditEntryView(View, frozen=True, kw_only=True):
