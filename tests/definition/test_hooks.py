@@ -65,7 +65,7 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     (hooks({**GO, "action": {"type": "advance_state", "trigger": "stop"}}), [("warning", "/triggers/0/action/trigger", "unhandled_trigger")]),
     (hooks({**GO, "action": {"type": "advance_state"}}), [("warning", "/triggers/0/action", "unhandled_trigger")]),
     (hooks({**GO, "action": {"type": "advance_state", "trigger": "go", "targetState": "a"}}), [("warning", "/triggers/0/action/targetState", "unhandled_trigger")]),
-    (hooks({**GO, "action": {"type": "execute_step", "stepId": "s"}}), [("error", "/triggers/0/action/type", "not_supported_yet")]),
+    (hooks({**GO, "action": {"type": "execute_step", "stepId": "s"}}), [("error", "/triggers/0/action/stepId", "unknown_step")]),
     (hooks({**GO, "condition": "data.id == 1"}), [("error", "/triggers/0/condition", "expression_mismatch")]),
     (hooks({**GO, "condition": "event.id"}), [("error", "/triggers/0/condition", "expression_mismatch")]),
     (hooks({**GO, "correlationKey": "event."}), [("error", "/triggers/0/correlationKey", "bad_expression")]),

@@ -21,6 +21,10 @@ class _Steps:
     def chance(self, share: float) -> bool:
         return self.random.random() < share
 
+    def pick(self, rare: str, *others: str) -> str:
+        """One of the others; rarely what fails, because an instance whose step is stuck goes nowhere."""
+        return rare if self.chance(0.04) else self.random.choice(others)
+
     def row(self, depth: int, most: int = 3) -> list[dict[str, Any]]:
         return [self.step(depth) for _ in range(self.random.randint(1, most))]
 
@@ -28,21 +32,32 @@ class _Steps:
         self.count += 1
         id = f"t{self.count}"
         self.ids.append(id)
-        leaves = ("plugin", "plugin", "plugin", "external", "assign", "wait", "emit", "receive", "sub_workflow")
+        leaves = (
+            "plugin",
+            "plugin",
+            "plugin",
+            "external",
+            "assign",
+            "wait",
+            "emit",
+            "receive",
+            "sub_workflow",
+            "approval",
+        )
         holders = ("sequential", "sequential", "parallel", "parallel", "conditional", "for_each")
         kind = self.random.choice(leaves if depth == 0 else (*leaves, *holders, *holders))
         step: dict[str, Any] = {"id": id, "type": kind, **getattr(self, kind)(depth)}
         if kind != "conditional" and self.chance(0.15):
-            step["condition"] = self.random.choice(("data.n > 0", "data.n < 3", "data.n >= 0", "data.missing"))
+            step["condition"] = self.pick("data.missing", "data.n > 0", "data.n < 3", "data.n >= 0")
         if kind not in ("assign", "emit") and step.get("waitForCompletion", True) and self.chance(0.2):
             step["timeoutMinutes"] = self.random.choice((1, 3))
         if self.chance(0.15):
             step["continueOnError"] = True
-        if self.chance(0.3):
+        if self.chance(0.6):
             undo = self.random.choice(("plugin", "assign", "external"))
             step["compensation"] = {"type": undo, **getattr(self, undo)(0)}
         if self.chance(0.2):
-            step["outputMapping"] = {f"out_{id}": self.random.choice(("output", "output", "output.x", "data.n"))}
+            step["outputMapping"] = {f"out_{id}": self.pick("output.x", "output", "data.n")}
         return step
 
     def plugin(self, depth: int) -> dict[str, Any]:
@@ -59,7 +74,7 @@ class _Steps:
         return {"topic": "work", "retryPolicy": {"maxAttempts": self.random.randint(1, 2)}}
 
     def assign(self, depth: int) -> dict[str, Any]:
-        return {"assignments": {"n": self.random.choice(("data.n + 1", "data.n + 1", "0", "data.missing.x"))}}
+        return {"assignments": {"n": self.pick("data.missing.x", "data.n + 1", "data.n + 1", "0")}}
 
     def wait(self, depth: int) -> dict[str, Any]:
         return {"durationMinutes": self.random.choice((1, 2, "data.n"))}
@@ -81,7 +96,7 @@ class _Steps:
 
     def sequential(self, depth: int) -> dict[str, Any]:
         step: dict[str, Any] = {"steps": self.row(depth - 1)}
-        if self.chance(0.5):
+        if self.chance(0.7):
             step["rollbackOnFailure"] = True
         return step
 
@@ -113,7 +128,7 @@ class _Steps:
 
     def conditional(self, depth: int) -> dict[str, Any]:
         step: dict[str, Any] = {
-            "condition": self.random.choice(("data.n > 0", "data.n > 2", "data.missing > 1")),
+            "condition": self.pick("data.missing > 1", "data.n > 0", "data.n > 2"),
             "trueBranch": {"steps": self.row(depth - 1, 2)},
         }
         if self.chance(0.5):
@@ -124,7 +139,7 @@ class _Steps:
 
     def for_each(self, depth: int) -> dict[str, Any]:
         return {
-            "items": self.random.choice(("[1, 2, 3]", "[]", "data.list", "data.missing")),
+            "items": self.pick("data.missing", "[1, 2, 3]", "[]", "data.list"),
             "maxConcurrency": self.random.randint(1, 3),
             "steps": self.row(depth - 1, 2),
         }
@@ -176,6 +191,7 @@ def document(seed: int) -> dict[str, Any]:
         "title": "Random",
         "access": {"advance": ["anyone"], "cancel": ["anyone"]},
         "approvalChains": [CHAIN],
+        "steps": {"named": {"type": "sequential", "steps": steps.row(1, 2)}},
         "stateMachine": {"states": states, "transitions": transitions, "initialState": "a"},
     }
 

@@ -81,6 +81,11 @@ def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection |
             incidents = list(run.instance.machine.incidents)
             if incidents:
                 return run.resolve(action, incidents[which % len(incidents)], output={"x": 2})
+        case ("deliver", which) if run.awaited:
+            step = list(run.awaited)[which % len(run.awaited)]
+            return run.deliver(run.awaited[step].event_type.replace("*", "x"), {"x": 1}, steps=(step,))
+        case ("deliver", which):
+            return run.deliver("now", {"n": which}, action="execute", step="named")
         case ("fire", trigger):
             return run.fire(trigger, user="ada")
         case ("decide", action):
@@ -148,7 +153,11 @@ def test_what_is_at_work_outside_is_what_the_instance_waits_for(document: Any, h
             and not (suspended and each.status == "retrying")
         }
         assert {job.step: job.attempt for job in run.jobs.values()} == with_job
-        waiting = {each.id for each in steps.values() if each.type == "receive" and each.status == "waiting"}
+        waiting = {
+            each.id
+            for each in steps.values()
+            if each.type == "receive" and each.status == "waiting" and each.held is None
+        }
         assert run.awaited.keys() == waiting
         for timer in instance.machine.timers.values():
             if timer.kind in ("step", "wait", "retry"):

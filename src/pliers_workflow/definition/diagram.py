@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import Final
 
 from .document import ApprovalChain, ApprovalStep, ConditionExpression, WorkflowDefinition
+from .step_diagram import steps_note
 from .tree import Edge, Node, Tree
 
 #: Words of Mermaid's grammar that cannot name a state.
@@ -149,6 +150,7 @@ class _Diagram:
         chain = self.chains.get(node.state.properties.approval_chain or "")
         if chain is not None:
             lines += _chain_note(chain)
+        lines += steps_note(node.state.properties.steps, self.definition.steps)
         for timeout in node.state.timeouts:
             lines.append(f"after {_minutes(timeout.after_minutes)}: {timeout.trigger or f'timeout.{node.id}'}")
         if node.id in self.definition.timeout_config.state_timeouts:

@@ -16,6 +16,7 @@ from .document import ApprovalChain, ApprovalStep, Document, WorkflowDefinition
 from .findings import pointer
 from .listening import type_matches
 from .schema_diff import compare_schemas
+from .step_diff import compare_steps
 from .tree import Edge, Node, Tree, targets_of
 
 Change: TypeAlias = Literal["major", "minor", "patch"]
@@ -51,6 +52,8 @@ def compare(old: WorkflowDefinition, new: WorkflowDefinition) -> Diff:
     _states(*trees, note)
     _transitions(*trees, note)
     _chains(old, new, note)
+    for at, change, message in compare_steps(old, new, trees):
+        note(at, change, message)
     _hooks(old, new, note)
     _logic(old, new, note)
     for at, change, message in compare_schemas(old.data_schema, new.data_schema):

@@ -103,7 +103,8 @@ class StepCompiler:
             id=id or path,
             name=given.name or id or given.type,
             type=given.type,
-            work=s.Sequential(()),  # what it is, `_work` says below: steps inside need this one first
+            # What it is, `_work` says below; steps inside need this one first, and ask whether it will be undone.
+            work=s.Sequential((), rollback=isinstance(given, d.SequentialExecution) and given.rollback_on_failure),
             ancestors=ancestors,
             condition=compiler.guard(condition),
             timeout_ms=None if minutes is None else compiler.milliseconds(minutes),

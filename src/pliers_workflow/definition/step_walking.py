@@ -235,6 +235,15 @@ def _own(step: Step, at: str) -> Iterator[Placed]:
             return
 
 
+def fields_written(placed: PlacedStep) -> Iterator[tuple[str, str]]:
+    """Give the paths of the data that a step writes: pointer, path."""
+    for path in placed.step.output_mapping:
+        yield placed.pointer + pointer("outputMapping", path), path
+    if isinstance(placed.step, AssignStep):
+        for path in placed.step.assignments:
+            yield placed.pointer + pointer("assignments", path), path
+
+
 def templates(step: Step, at: str) -> Iterator[tuple[str, str]]:
     """Give the texts of a step that hold expressions in braces."""
     match step:

@@ -63,7 +63,7 @@ def _count_id(machine: Machine, counter: str, identifier: str) -> None:
 
 
 def _set_run(machine: Machine, run: ChainRun) -> None:
-    machine.chains = {**machine.chains, run.state: run}
+    machine.chains = {**machine.chains, run.step or run.state: run}
 
 
 def _position(run: ChainRun, stage: str) -> int:
@@ -83,8 +83,8 @@ def _put_stage(run: ChainRun, position: int, stage: StageRun) -> tuple[StageRun,
     return (*stages[:position], stage, *stages[position + 1 :])
 
 
-def _find(machine: Machine, state: str, stage: str) -> tuple[ChainRun, int, StageRun]:
-    run = machine.chains[state]
+def _find(machine: Machine, place: str, stage: str) -> tuple[ChainRun, int, StageRun]:
+    run = machine.chains[place]
     position = _position(run, stage)
     return run, position, run.stages[position]
 
@@ -120,7 +120,7 @@ def chain_started(instance: Instance, event: ChainStarted, at: datetime) -> None
     machine = instance.machine
     _set_run(
         machine,
-        ChainRun(chain=event.chain, state=event.state, visit=event.visit, round=event.round, status="asking"),
+        ChainRun(event.chain, event.state, event.visit, event.round, "asking", step=event.step),
     )
     _count(machine, "visit", event.visit)
     machine.rounds = _without(machine.rounds, event.chain)
@@ -131,16 +131,16 @@ def chain_started(instance: Instance, event: ChainStarted, at: datetime) -> None
 
 
 def chain_granted(instance: Instance, event: ChainGranted, at: datetime) -> None:
-    _end_chain(instance.machine, event.state, event.chain, "granted")
+    _end_chain(instance.machine, event.step or event.state, event.chain, "granted")
 
 
 def chain_refused(instance: Instance, event: ChainRefused, at: datetime) -> None:
-    _end_chain(instance.machine, event.state, event.chain, "refused")
+    _end_chain(instance.machine, event.step or event.state, event.chain, "refused")
 
 
-def _end_chain(machine: Machine, state: str, chain: str, status: Literal["granted", "refused"]) -> None:
+def _end_chain(machine: Machine, place: str, chain: str, status: Literal["granted", "refused"]) -> None:
     """What earlier rounds granted is of no more use: the next activation begins with a first round."""
-    _set_run(machine, replace(machine.chains[state], status=status))
+    _set_run(machine, replace(machine.chains[place], status=status))
     machine.earlier_grants = _without(machine.earlier_grants, chain)
     machine.earlier_voters = _without(machine.earlier_voters, chain)
     machine.rounds = _without(machine.rounds, chain)
@@ -152,7 +152,7 @@ def _end_chain(machine: Machine, state: str, chain: str, status: Literal["grante
 def stage_asked(instance: Instance, event: StageAsked, at: datetime) -> None:
     """A stage begins to ask; given again for the same stage, its approvers were replaced and its votes stay."""
     machine = instance.machine
-    run = machine.chains[event.state]
+    run = machine.chains[event.step or event.state]
     position = _position(run, event.stage)
     if position < 0:
         stage = StageRun(id=event.stage, status="asking", seats=event.seats)
@@ -163,24 +163,24 @@ def stage_asked(instance: Instance, event: StageAsked, at: datetime) -> None:
 
 def stage_skipped(instance: Instance, event: StageSkipped, at: datetime) -> None:
     machine = instance.machine
-    run = machine.chains[event.state]
+    run = machine.chains[event.step or event.state]
     watched = machine.earlier_grants.get(run.chain, {}).get(event.stage) if event.reason == "unchanged" else None
     stage = StageRun(id=event.stage, status="skipped", watched_hash=watched)
     _set_run(machine, replace(run, stages=(*run.stages, stage)))
 
 
 def stage_granted(instance: Instance, event: StageGranted, at: datetime) -> None:
-    _settle_stage(instance.machine, event.state, event.stage, "granted", event.watched_hash or None)
+    _settle_stage(instance.machine, event.step or event.state, event.stage, "granted", event.watched_hash or None)
 
 
 def stage_refused(instance: Instance, event: StageRefused, at: datetime) -> None:
-    _settle_stage(instance.machine, event.state, event.stage, "refused", None)
+    _settle_stage(instance.machine, event.step or event.state, event.stage, "refused", None)
 
 
 def _settle_stage(
-    machine: Machine, state: str, stage: str, status: Literal["granted", "refused"], watched_hash: str | None
+    machine: Machine, place: str, stage: str, status: Literal["granted", "refused"], watched_hash: str | None
 ) -> None:
-    run, position, before = _find(machine, state, stage)
+    run, position, before = _find(machine, place, stage)
     settled = replace(before, status=status, watched_hash=watched_hash)
     _set_run(machine, replace(run, status="asking", stages=_put_stage(run, position, settled)))
     _remember_people(machine, run.chain, settled)
@@ -197,7 +197,7 @@ def _remember_people(machine: Machine, chain: str, stage: StageRun) -> None:
 def approval_requested(instance: Instance, event: ApprovalRequested, at: datetime) -> None:
     machine = instance.machine
     item = event.item
-    run, position, stage = _find(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.step or event.state, event.stage)
     _put(machine, run, position, replace(stage, items=(*stage.items, item), asked=_asked(stage, item)))
     _count_id(machine, "item", item.id)
 
@@ -217,7 +217,7 @@ def approval_rejected(instance: Instance, event: ApprovalRejected, at: datetime)
 def _count_vote(
     machine: Machine, event: ApprovalGranted | ApprovalRejected, action: Literal["approve", "reject"]
 ) -> None:
-    run, position, stage = _find(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.step or event.state, event.stage)
     vote = Vote(
         item=event.item,
         user=event.user,
@@ -238,7 +238,7 @@ def changes_requested(instance: Instance, event: ChangesRequested, at: datetime)
     and wanted something else, so that going back to the older data does not bring their consent back.
     """
     machine = instance.machine
-    run = machine.chains[event.state]
+    run = machine.chains[event.step or event.state]
     position = _position(run, event.stage)
     stage = run.stages[position]
     _remember_people(machine, run.chain, stage)
@@ -263,7 +263,7 @@ def approval_delegated(instance: Instance, event: ApprovalDelegated, at: datetim
     replacement = event.replacement
     if replacement is None:  # never written by us; an item that passes on is there again under a new id
         return
-    run, position, stage = _find(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.step or event.state, event.stage)
     items = tuple([replacement if each.id == event.item else each for each in stage.items])
     _put(machine, run, position, replace(stage, items=items, asked=_asked(stage, replacement)))
     _count_id(machine, "item", replacement.id)
@@ -271,7 +271,7 @@ def approval_delegated(instance: Instance, event: ApprovalDelegated, at: datetim
 
 def approval_withdrawn(instance: Instance, event: ApprovalWithdrawn, at: datetime) -> None:
     machine = instance.machine
-    run, position, stage = _find(machine, event.state, event.stage)
+    run, position, stage = _find(machine, event.step or event.state, event.stage)
     _put(machine, run, position, replace(stage, items=_less(stage.items, event.item)))
 
 
@@ -284,11 +284,11 @@ def incident_raised(instance: Instance, event: IncidentRaised, at: datetime) -> 
     incident = event.incident
     machine.incidents = _with(machine.incidents, incident.id, incident)
     _count_id(machine, "incident", incident.id)
-    if incident.step is not None and incident.step in machine.steps:
-        step_folding.stick(machine, incident.step)
-    if incident.stage is None or incident.state is None:
+    if incident.stage is None:
+        if incident.step is not None:
+            step_folding.stick(machine, incident.step)
         return
-    run = machine.chains.get(incident.state)
+    run = machine.chains.get(incident.step or incident.state or "")
     if run is None:
         return
     position = _position(run, incident.stage)
@@ -301,10 +301,12 @@ def incident_resolved(instance: Instance, event: IncidentResolved, at: datetime)
     machine = instance.machine
     incident = machine.incidents[event.incident]
     machine.incidents = _without(machine.incidents, event.incident)
-    if incident.step is not None and incident.step in machine.steps:
+    if incident.stage is not None:
+        run = machine.chains.get(incident.step or incident.state or "")
+        if event.action == "retry" and run is not None:
+            _unstick(machine, run)
+    elif incident.step is not None and incident.step in machine.steps:
         step_folding.unstick(machine, incident.step)
-    elif event.action == "retry" and incident.stage is not None and incident.state in machine.chains:
-        _unstick(machine, machine.chains[incident.state])
 
 
 def _unstick(machine: Machine, run: ChainRun) -> None:

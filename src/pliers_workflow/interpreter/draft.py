@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +22,7 @@ from pliers_workflow.definition.expressions import ExpressionError
 from .facts import ScriptAnswer, ScriptRequest, User
 from .folding import APPLY, thaw
 from .rejections import Reason
+from .step_view import event as _event_of_step
 from .step_view import named, variables
 from .step_view import steps as _steps
 from .subjects import includes
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from .facts import Fact, Facts
     from .instance import Instance
     from .step_view import View
+
+
+#: What can be put on the agenda; `interpreter.steps.starting` says what each comes to.
+Task: TypeAlias = Literal["begin", "go_on", "complete", "fail", "propagate", "undo"]
 
 
 class Trigger(Struct, frozen=True):
@@ -269,6 +274,12 @@ class Draft:
             key=f"script:{script.code_hash}:{digest}", source=script.source, input=given, timeout_ms=script.timeout_ms
         )
 
+    def later(self, task: Task, *arguments: Any) -> None:
+        """Put something that has to be done about steps on the agenda (`interpreter.steps`)."""
+        if self.agenda is None:
+            self.agenda = deque()
+        self.agenda.append((task, *arguments))
+
     def raise_internal(self, name: str, data: Any = None) -> None:
         """Put a trigger on the internal queue."""
         self.internal.append(Trigger(name, data))
@@ -300,6 +311,8 @@ class Draft:
 
 
 def _event(draft: Draft, event: Trigger | None) -> dict[str, Any] | None:
+    if draft.view is not None:
+        return _event_of_step(draft, draft.view)  # type: ignore[no-any-return]  # as an event began it
     if event is None:
         return None
     shown = {"name": event.name, "data": event.data, "user": event.user}

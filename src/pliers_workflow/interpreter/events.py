@@ -35,12 +35,6 @@ class WorkflowStarted(_Event, frozen=True, tag="workflow.started"):
     external_key: str | None = None
     #: the sub-workflow step for which it runs
     parent: Parent | None = None
-    #: it waits for its turn; `WorkflowBegun` follows in a later row
-    queued: bool = False
-
-
-class WorkflowBegun(_Event, frozen=True, tag="workflow.begun"):
-    """Its turn has come: an instance that was queued enters its first state."""
 
 
 class StateEntered(_Event, frozen=True, tag="workflow.state.entered"):
@@ -139,6 +133,8 @@ class ChainStarted(_Event, frozen=True, tag="workflow.approval.chain_started"):
     state: str
     visit: int
     round: int
+    #: the step run that asks, where it is not the state itself
+    step: str | None = None
 
 
 class StageAsked(_Event, frozen=True, tag="workflow.approval.stage_asked"):
@@ -147,6 +143,7 @@ class StageAsked(_Event, frozen=True, tag="workflow.approval.stage_asked"):
     state: str
     stage: str
     seats: tuple[Seat, ...] = ()
+    step: str | None = None
 
 
 class StageSkipped(_Event, frozen=True, tag="workflow.approval.stage_skipped"):
@@ -155,6 +152,7 @@ class StageSkipped(_Event, frozen=True, tag="workflow.approval.stage_skipped"):
     state: str
     stage: str
     reason: Literal["condition", "unchanged"]
+    step: str | None = None
 
 
 class ApprovalRequested(_Event, frozen=True, tag="workflow.approval.requested"):
@@ -168,6 +166,7 @@ class ApprovalRequested(_Event, frozen=True, tag="workflow.approval.requested"):
     item: WorkItem
     #: when the stage's clock runs out
     timeout_at: datetime | None = None
+    step: str | None = None
 
 
 class _Decided(_Event, frozen=True):
@@ -183,6 +182,7 @@ class _Decided(_Event, frozen=True):
     data: dict[str, Any] = {}
     weight: int = 1
     group: str | None = None
+    step: str | None = None
 
 
 class ApprovalGranted(_Decided, frozen=True, tag="workflow.approval.granted"):
@@ -212,27 +212,32 @@ class ApprovalWithdrawn(_Event, frozen=True, tag="workflow.approval.withdrawn"):
     stage: str
     item: str
     reason: Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout"] = "stage_settled"
+    step: str | None = None
 
 
 class StageGranted(_Event, frozen=True, tag="workflow.approval.stage_granted"):
     state: str
     stage: str
     watched_hash: str = ""
+    step: str | None = None
 
 
 class StageRefused(_Event, frozen=True, tag="workflow.approval.stage_refused"):
     state: str
     stage: str
+    step: str | None = None
 
 
 class ChainGranted(_Event, frozen=True, tag="workflow.approval.chain_granted"):
     chain: str
     state: str
+    step: str | None = None
 
 
 class ChainRefused(_Event, frozen=True, tag="workflow.approval.chain_refused"):
     chain: str
     state: str
+    step: str | None = None
 
 
 class IncidentRaised(_Event, frozen=True, tag="workflow.incident.raised"):
@@ -403,7 +408,7 @@ class WorkflowCancelled(_Event, frozen=True, tag="workflow.cancelled"):
 
 
 Event: TypeAlias = (
-    WorkflowStarted | WorkflowBegun | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged
+    WorkflowStarted | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged
     | CorrelationKeysChanged | NoteLogged
     | TriggerRaised | ErrorOccurred | TimerScheduled | TimerCancelled | TimeoutOccurred
     | ChainStarted | StageAsked | StageSkipped | ApprovalRequested | ApprovalGranted | ApprovalRejected | ChangesRequested

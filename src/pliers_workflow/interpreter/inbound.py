@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pliers_workflow.definition.tree import ENGINE_PREFIXES, ENGINE_TRIGGERS
 
-from . import statechart
+from . import statechart, steps
 from .content import execute
 from .draft import Refused, Trigger
 from .events import EscalationTriggered
+from .instance import Status
 from .rejections import Reason
 
 if TYPE_CHECKING:
@@ -87,8 +88,23 @@ def _trigger(name: str, order: DeliverEvent) -> Trigger:
     return Trigger(name, data, event=order.event)
 
 
+def _receive(draft: Draft, order: DeliverEvent) -> None:
+    """Complete the steps that await it; while the instance is suspended, it is kept with them."""
+    steps.receive_event(draft, order)
+    if draft.instance.status is not Status.SUSPENDED:
+        statechart.run_to_rest(draft)
+
+
+def _execute(draft: Draft, order: DeliverEvent) -> None:
+    """Run a step of the definition beside those of the states."""
+    steps.run_step(draft, order)
+    statechart.run_to_rest(draft)
+
+
 _ACTIONS: Final[dict[str, Callable[[Draft, Any], None]]] = {
+    "receive": _receive,
     "advance": _advance,
+    "execute": _execute,
     "escalate": _escalate,
     "handle": _handle,
 }

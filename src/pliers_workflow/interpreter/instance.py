@@ -129,9 +129,10 @@ class Seat(Struct, frozen=True, omit_defaults=True):
 
 
 class ChainRun(Struct, frozen=True, omit_defaults=True):
-    """An approval chain at work in a state."""
+    """An approval chain at work in a state, or in a step."""
 
     chain: str
+    #: the state, or the one that the step is part of (empty: none)
     state: str
     #: counts chain activations of the instance
     visit: int
@@ -139,6 +140,13 @@ class ChainRun(Struct, frozen=True, omit_defaults=True):
     round: int
     status: Literal["asking", "granted", "refused", "changes_requested", "stuck"]
     stages: tuple[StageRun, ...] = ()
+    #: the step run that asks, where it is not the state itself
+    step: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The key by which the machine knows it."""
+        return self.step or self.state
 
 
 class Incident(Struct, frozen=True, omit_defaults=True):
@@ -171,7 +179,7 @@ class Machine(Struct, omit_defaults=True):
     #: what history states remember: state ids by history state id
     history: dict[str, tuple[str, ...]] = {}
     timers: dict[str, Timer] = {}
-    #: by state id
+    #: by state id, or by the run of the step that asks
     chains: dict[str, ChainRun] = {}
     #: past rounds' granted stages by chain id: stage id -> watched hash, kept until the chain is granted
     earlier_grants: dict[str, dict[str, str]] = {}

@@ -18,7 +18,6 @@ from pliers_workflow.definition.tree import ENGINE_PREFIXES, ENGINE_TRIGGERS
 from . import approvals, firing, life, returning, statechart, steps
 from .clocks import start_timer
 from .commands import (
-    BeginInstance,
     CancelInstance,
     CompleteStep,
     DeliverEvent,
@@ -44,7 +43,6 @@ from .events import (
     StatusChanged,
     TitleChanged,
     TransitionTaken,
-    WorkflowBegun,
     WorkflowStarted,
 )
 from .facts import Needs
@@ -57,7 +55,7 @@ from .rejections import Reason, Rejection
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pliers_workflow.definition.chart import Chart, State
+    from pliers_workflow.definition.chart import Chart
 
     from .commands import Command
     from .facts import Facts
@@ -70,8 +68,6 @@ TITLE_MAX = 500
 #: The order of the budget for a command in a batch: about 5 ms of work.
 BUDGET_STEPS = 20_000
 
-#: What can be done with an instance that waits for its turn.
-_WHILE_PENDING = frozenset({BeginInstance, CancelInstance})
 #: What can be done with a suspended instance: results that come meanwhile are kept.
 _WHILE_SUSPENDED = frozenset({ResumeInstance, CancelInstance, CompleteStep, FailStep})
 #: Rejections by which the order itself came too late, or from the wrong person; the others are the definition's fault.
@@ -139,16 +135,18 @@ def _refused_at_once(instance: Instance, command: Command) -> Reason | None:
     status = instance.status
     if instance.ended:
         return Reason.INSTANCE_ENDED
-    if kind is BeginInstance or status is Status.PENDING:
-        if status is not Status.PENDING:
-            return Reason.INSTANCE_EXISTS
-        return Reason.NOT_BEGUN if kind not in _WHILE_PENDING else None
     if status is Status.SUSPENDED:
-        if kind not in _WHILE_SUSPENDED:
+        if kind not in _WHILE_SUSPENDED and not (kind is DeliverEvent and _is_awaited(command)):
             return Reason.SUSPENDED
     elif kind is ResumeInstance:
         return Reason.NOT_SUSPENDED
     return None
+
+
+def _is_awaited(command: Command) -> bool:
+    """A step waits for the event, which is kept with it as any result is."""
+    order = command.order
+    return isinstance(order, DeliverEvent) and order.action == "receive"
 
 
 def _details(instance: Instance, command: Command, reason: Reason) -> dict[str, Any]:
@@ -180,8 +178,8 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
 
 def _derive_status(draft: Draft, before: Instance) -> None:
     instance = draft.instance
-    if instance.status is Status.SUSPENDED or instance.ended or not instance.configuration:
-        return  # without a state it has not begun
+    if instance.status is Status.SUSPENDED or instance.ended:
+        return
     answered = before.status is Status.ESCALATED and any(type(event) in _ANSWERS for event in draft.events)
     status = life.status_of(instance, attended=answered)
     if status is not instance.status:
@@ -243,7 +241,6 @@ def _start(draft: Draft, order: StartInstance) -> None:
             submission=order.submission,
             external_key=order.external_key,
             parent=order.parent,
-            queued=order.queued,
         )
     )
     if order.parent is not None:
@@ -252,23 +249,6 @@ def _start(draft: Draft, order: StartInstance) -> None:
     if requester != actor.user:
         draft.allow(())
     check_data(draft, order.data)
-    if not order.queued:
-        _enter(draft)
-
-
-def _begin(draft: Draft, _: BeginInstance) -> None:
-    draft.allow(())
-    draft.emit(WorkflowBegun())
-    _enter(draft)
-
-
-def _could_not_begin(draft: Draft, _: BeginInstance, refusal: Refused) -> None:
-    draft.emit(WorkflowBegun())
-    life.fail_for_good(draft, refusal.reason.value, refusal.reason.message)
-
-
-def _enter(draft: Draft) -> None:
-    chart = draft.chart
     if chart.workflow_clock is not None:
         clock = chart.workflow_clock
         assert clock.after_ms is not None
@@ -326,10 +306,10 @@ def _fire_nothing(draft: Draft, trigger: Trigger) -> None:
         for transition in statechart.candidates(chart, state, trigger.name)
     }
     if not found and trigger.name == "resubmit":
-        state = _awaiting_changes(draft)
-        if state is not None:
+        place = _awaiting_changes(draft)
+        if place is not None:
             draft.allow(("requester",))
-            approvals.resubmit(draft, state)
+            approvals.resubmit(draft, place)
             statechart.run_to_rest(draft)
             return
     if not found:
@@ -351,12 +331,13 @@ def _fire_nothing(draft: Draft, trigger: Trigger) -> None:
     )
 
 
-def _awaiting_changes(draft: Draft) -> State | None:
+def _awaiting_changes(draft: Draft) -> str | None:
+    """Where a chain waits for changes: of an active state first, else of a step."""
     chains = draft.instance.machine.chains
-    for state in draft.active:
-        run = chains.get(state.id)
+    for key in (*draft.instance.configuration, *chains):
+        run = chains.get(key)
         if run is not None and run.status == "changes_requested":
-            return state
+            return key
     return None
 
 
@@ -399,7 +380,6 @@ def _decide(draft: Draft, order: RecordDecision) -> None:
 
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     StartInstance: _start,
-    BeginInstance: _begin,
     FireTrigger: _fire,
     RecordDecision: _decide,
     UpdateData: update_data,
@@ -414,7 +394,6 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
 }
 #: Orders that nobody stands behind who could do anything about a refusal: what happens instead.
 _UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {
-    BeginInstance: _could_not_begin,
     FireTimer: firing.could_not_fire,
     CompleteStep: returning.could_not_record,
     FailStep: returning.could_not_record,

@@ -19,7 +19,7 @@ from .step_runs import IN_FLIGHT
 if TYPE_CHECKING:
     from .commands import CancelInstance, ResumeInstance, SuspendInstance
     from .draft import Draft
-    from .instance import Instance
+    from .instance import ChainRun, Instance
 
 
 def suspend(draft: Draft, order: SuspendInstance) -> None:
@@ -93,6 +93,12 @@ def _goes_on(instance: Instance) -> bool:
     machine = instance.machine
     return (
         any(timer.kind != "workflow" and timer.due_at is not None for timer in machine.timers.values())
-        or any(stage.items for chain in machine.chains.values() for stage in chain.stages)
-        or any(run.status in IN_FLIGHT and run.held is None for run in machine.steps.values())
+        or any(chain.status == "changes_requested" or _asks(chain) for chain in machine.chains.values())
+        or any(
+            run.status in IN_FLIGHT and run.held is None and run.type != "approval" for run in machine.steps.values()
+        )
     )
+
+
+def _asks(chain: ChainRun) -> bool:
+    return any(stage.items for stage in chain.stages)

@@ -41,15 +41,14 @@ def resolve_incident(draft: Draft, order: ResolveIncident) -> None:
         steps.close(draft, incident, order)
         life.fail_for_good(draft, incident.code, f"{order.reason} ({incident.message})")
         return
-    if incident.step is not None:
-        steps.resolve_incident(draft, incident, order)
-    elif incident.stage is not None:
+    if incident.stage is not None:
         if order.action == "skip":
             # It would be a vote in the approvers' place, which no permission stretches to.
             raise Refused(Reason.NOT_ALLOWED, incident=incident.id, allowed=[], explanation=_NO_VOTE)
         steps.close(draft, incident, order)
-        assert incident.state is not None
-        approvals.ask_again(draft, draft.chart.by_id[incident.state])
+        approvals.ask_again(draft, incident.step or incident.state or "")
+    elif incident.step is not None:
+        steps.resolve_incident(draft, incident, order)
     else:
         steps.close(draft, incident, order)
         if order.action == "retry":

@@ -18,9 +18,11 @@ from .commands import (
     CancelInstance,
     Command,
     CompleteStep,
+    DeliverEvent,
     FailStep,
     FireTimer,
     FireTrigger,
+    InboundEvent,
     Order,
     RecordDecision,
     ResolveIncident,
@@ -261,6 +263,13 @@ class Simulation:
         """Fail the attempt at work of a step, by its id or its run."""
         run = self.run_of(step)
         return self.give(FailStep(run.id, run.attempt, code, message, retryable), None)
+
+    def deliver(
+        self, event_type: str, data: Any = None, *, action: Any = "receive", **rest: Any
+    ) -> Outcome | Rejection:
+        """Let an event from outside reach the instance."""
+        event = InboundEvent(f"event/{len(self.history) + 1}", "simulation", event_type, time=self.now, data=data)
+        return self.give(DeliverEvent(event, action, **rest), None)
 
     def resolve(
         self, action: Literal["retry", "skip", "give_up"], incident: str | None = None, **rest: Any

@@ -78,6 +78,8 @@ def run_to_rest(draft: Draft) -> None:
 
 def macrostep(draft: Draft) -> None:
     """Eventless transitions first, then the internal queue, until both are exhausted (SCXML §3.13)."""
+    if draft.agenda:
+        steps.work_off(draft)
     while draft.running:
         enabled = select_transitions(draft, None)
         if enabled:
@@ -476,7 +478,7 @@ def _exit(draft: Draft, leaving: Sequence[State]) -> None:
             execute(draft, state.exit_actions, f"exit of {state.id}")
         if state.busy:
             if state.chain is not None:
-                approvals.leave_state(draft, state)
+                approvals.leave(draft, state.id)
             if state.steps is not None:
                 steps.leave_state(draft, state)
         if state.clocks:
@@ -518,7 +520,7 @@ def _enter(draft: Draft, entries: Iterable[Entered]) -> None:
 def _start_work(draft: Draft, state: State) -> None:
     if state.chain is not None:
         try:
-            approvals.start_chain(draft, state)
+            approvals.start_chain(draft, approvals.place_of_state(state))
         except ExpressionError as error:
             fail(draft, error, f"approval chain {state.chain.id}")
     if state.steps is not None:

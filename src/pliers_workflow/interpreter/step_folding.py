@@ -203,6 +203,8 @@ def _drop(machine: Machine, run: StepRun) -> None:
             machine.working = _without(machine.working, run.state)
     if run.id in machine.outputs:
         machine.outputs = _without(machine.outputs, run.id)
+    if run.id in machine.chains:
+        machine.chains = _without(machine.chains, run.id)
 
 
 #: Event type -> what it changes.

@@ -100,6 +100,8 @@ class StepRun(Struct, frozen=True, omit_defaults=True):
     held: Held | None = None
     #: a compensation: the number of what it undoes
     undoes: int | None = None
+    #: what an event began: further names for its expressions and those inside, such as `event`
+    names: dict[str, Any] = {}
 
 
 class Undo(Struct, frozen=True, omit_defaults=True):

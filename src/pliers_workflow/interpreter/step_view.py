@@ -58,6 +58,17 @@ def named(draft: Draft, name: str) -> Any:
     raise ExpressionError(f"`{name}` means nothing here")
 
 
+def event(draft: Draft, view: View) -> Any:
+    """
+    The root `event` inside a step: what began it, where an event did; else null.
+
+    The trigger that is being worked off is none of a step's business: another attempt would see another one.
+    """
+    if "event" in view.names:
+        return view.names["event"]
+    return variables(draft.chart, draft.instance.machine, view.run).get("event")
+
+
 def steps(draft: Draft) -> dict[str, Any]:
     """The root `steps`: by id, what became of the steps that can be seen."""
     machine, view = draft.instance.machine, draft.view
@@ -106,15 +117,23 @@ def _begun_by_event(run: StepRun) -> bool:
 
 
 def variables(chart: Chart, machine: Machine, run: StepRun | None) -> dict[str, Any]:
-    """Elements and positions of the loops around a run, by the names their authors gave them; the nearest wins."""
+    """
+    Elements and positions of the loops around a run, by the names their authors gave them; the nearest wins.
+
+    Inside a compensation also `output`: that of what it undoes; in what an event began, `event`.
+    """
     found: dict[str, Any] = {}
     for each in lineage(machine, run):
+        if each.names:
+            found.update({name: value for name, value in each.names.items() if name not in found})
         if each.index is not None and each.parent is not None:
             loop = chart.steps[machine.steps[each.parent].path].work
             assert isinstance(loop, ForEach)
             found.setdefault(loop.item, each.item)
             found.setdefault(loop.index, each.index)
         if each.undoes is not None:
-            for name, value in machine.undo[str(each.undoes)].variables.items():
+            undone = machine.undo[str(each.undoes)]
+            found.setdefault("output", undone.output)
+            for name, value in undone.variables.items():
                 found.setdefault(name, value)
     return found

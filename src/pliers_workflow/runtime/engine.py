@@ -23,7 +23,6 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
 from pliers_workflow.storage.database import open_pool
 
-from .admission import Admission, queued
 from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
@@ -80,8 +79,7 @@ class Engine:
         #: set when this node is told to stop: it takes no new work, and whoever waits for something on it goes elsewhere
         self.draining = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
-        self._limited = settings.execution.max_concurrent_instances > 0
-        self.wakeups = Wakeups(due_within=settings.execution.timer_poll, limited=self._limited)
+        self.wakeups = Wakeups(due_within=settings.execution.timer_poll)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
         self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
@@ -130,13 +128,6 @@ class Engine:
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
         self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, owner=self.node)
-        self.admission = Admission(
-            pool,
-            self._execute_background,
-            self.wakeups,
-            limit=settings.execution.max_concurrent_instances,
-            owner=self.node,
-        )
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
         self.database = DatabaseCheck(readers)
         limits = settings.monitoring
@@ -146,7 +137,6 @@ class Engine:
                 DatabaseProbe(limits),
                 LogProbe(limits),
                 JobsProbe(limits),
-                self.admission,
                 NodesProbe(),
                 LeasesProbe(),
                 NodeProbe(self.node, self.pipeline, self.messenger, self.registrar),
@@ -155,7 +145,7 @@ class Engine:
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
             self.housekeeping, self.timers, self.orders, self.children, self.step_worker, self.rescuer, self.inbox.delayed,
-            self.admission, self.feed.relay, self.feed.lanes,
+            self.feed.relay, self.feed.lanes,
         ]  # fmt: skip
 
     async def start(self, *, services: bool = True) -> None:
@@ -249,8 +239,6 @@ class Engine:
         """
         if not identity.is_uuid(instance_id):
             return NotFound()
-        if self._limited:
-            command = queued(command)
         return await asyncio.shield(
             self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
         )

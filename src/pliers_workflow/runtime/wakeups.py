@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from pliers_workflow.interpreter.instance import Status
-
 if TYPE_CHECKING:
     from .fold import Fold
 
@@ -31,8 +29,6 @@ HISTORY: Final = "history"
 HORIZON: Final = "horizon"
 #: A message from outside has come in: for whoever finds out whom it concerns.
 INBOUND: Final = "inbound"
-#: An instance has ended or waits for its turn: for whoever lets the next ones begin.
-ADMISSION: Final = "admission"
 #: A node has come or gone.
 NODES: Final = "nodes"
 
@@ -53,15 +49,11 @@ def job(kind: str) -> str:
 TIMER: Final = job("timer")
 TRIGGER: Final = job("trigger")
 
-_UNDER_WAY: Final = frozenset({Status.RUNNING, Status.WAITING, Status.SUSPENDED, Status.ESCALATED})
-
 
 class Wakeups:
     """What happens on this node and on the others, and who wants to know. Used from one event loop."""
 
-    def __init__(self, *, due_within: float, limited: bool = False) -> None:
-        """`limited`: only so many instances may be under way, and somebody wants to know when one ends."""
-        self._limited = limited
+    def __init__(self, *, due_within: float) -> None:
         #: jobs due later than that are no news: whoever claims them looks that often by itself
         self._due_within = due_within
         self._subscribers: defaultdict[str, list[Wake]] = defaultdict(list)
@@ -90,13 +82,11 @@ class Wakeups:
 
     def committed(self, folds: Sequence[Fold]) -> None:
         """A batch was committed: tell of the log, and of jobs that are due soon, by kind. On the hot path."""
-        grown = room = False
+        grown = False
         soonest: dict[str, float] = {}
         for fold in folds:
             if fold.rows:
                 grown = True
-                if self._limited and fold.instance is not None and fold.instance.status not in _UNDER_WAY:
-                    room = True
                 for owed, _ in fold.jobs.values():
                     if owed.due_at is not None:
                         delay = (owed.due_at - fold.now).total_seconds()
@@ -106,8 +96,6 @@ class Wakeups:
             self.wake(HISTORY)
             for kind, delay in soonest.items():
                 self.wake(job(kind), max(0.0, delay))
-            if room:
-                self.wake(ADMISSION)
 
 
 class Slumber:

@@ -26,7 +26,7 @@ def check_meaning(definition: WorkflowDefinition, findings: Findings, *, whole: 
     approvals.check(definition, tree, findings)
     steps.check(definition, tree, walk, findings)
     clocks.check(definition, tree, findings)
-    schema_holds = data_schema.check(definition, findings)
+    schema_holds = data_schema.check(definition, walk, findings)
     expressions.check(definition, tree, walk, findings, schema_holds=schema_holds)
     hooks.check(definition, tree, findings, schema_holds=schema_holds)
     if whole and not findings.errors:

@@ -22,17 +22,18 @@ from ..data import (
 )
 from ..document import AssignAction, ForeachAction, WorkflowDefinition
 from ..findings import Findings, did_you_mean, pointer
+from ..step_walking import StepWalk, fields_written
 from ..tree import Tree
 from ..walking import actions
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def check(definition: WorkflowDefinition, findings: Findings) -> bool:
+def check(definition: WorkflowDefinition, walk: StepWalk, findings: Findings) -> bool:
     """See the module. Answers whether the schema can be used."""
     schema = definition.data_schema
     holds = not schema or _check_schema(schema, findings)
-    _fields(definition, schema if holds else {}, findings)
+    _fields(definition, walk, schema if holds else {}, findings)
     return holds
 
 
@@ -168,7 +169,7 @@ def _same_value(schema: Mapping[str, Any], place: Place, found: Any) -> list[tup
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 
-def _fields(definition: WorkflowDefinition, schema: Mapping[str, Any], findings: Findings) -> None:
+def _fields(definition: WorkflowDefinition, walk: StepWalk, schema: Mapping[str, Any], findings: Findings) -> None:
     display = definition.display
     if display.title is not None:
         try:
@@ -205,6 +206,9 @@ def _fields(definition: WorkflowDefinition, schema: Mapping[str, Any], findings:
             _named(action.item, at + "/item", schema, findings)
             if action.index is not None:
                 _named(action.index, at + "/index", schema, findings)
+    for placed in {placed.pointer: placed for placed in walk.all}.values():
+        for at, path in fields_written(placed):
+            _named(path, at, schema, findings)
 
 
 def _named(path: str, at: str, schema: Mapping[str, Any], findings: Findings) -> None:

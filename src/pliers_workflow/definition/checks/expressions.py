@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any, TypeAlias
 
-from ..document import ConditionExpression, GuardFunction, WorkflowDefinition
+from ..document import ConditionExpression, GuardFunction, ParallelExecution, WorkflowDefinition
 from ..expressions import (
     Environment,
     ExpressionFinding,
@@ -43,33 +43,65 @@ def check(
 
 def _of_steps(definition: WorkflowDefinition, walk: StepWalk, findings: Findings, *, schema_holds: bool) -> None:
     """Expressions of steps see more: other steps, elements of loops, their own output. What it is depends on the place."""
-    checkers: dict[tuple[frozenset[str], frozenset[str]], Checker] = {}
+    checkers: dict[tuple[frozenset[str], frozenset[str], bool], Checker] = {}
     reported: set[tuple[str, str]] = set()
 
-    def checker(ids: frozenset[str], names: frozenset[str]) -> Checker:
-        found = checkers.get((ids, names))
+    def checker(ids: frozenset[str], names: frozenset[str], by_event: bool) -> Checker:
+        key = (ids, names, by_event)
+        found = checkers.get(key)
         if found is None:
             roots = {"steps": _steps(ids), **dict.fromkeys(names)}
-            environment = Environment(definition.data_schema, roots=roots) if schema_holds else None
-            found = checkers[ids, names] = Checker(environment)
+            # Only what an event begins sees one: another attempt would see another trigger.
+            without = () if by_event else ("event",)
+            environment = Environment(definition.data_schema, roots=roots, without=without) if schema_holds else None
+            found = checkers[key] = Checker(environment)
         return found
 
     for placed in walk.all:
-        ids, variables = walk.visible(placed), placed.place.variables
+        ids, variables, by_event = walk.visible(placed), placed.place.variables, placed.place.state is None
         # A step in several places is written once, and told once of each mistake.
         found = Findings()
         for at, condition in step_conditions(placed):
             if isinstance(condition, str):
-                report(checker(ids, variables).problems(condition, "bool"), at, found)
+                report(checker(ids, variables, by_event).problems(condition, "bool"), at, found)
             else:
-                _condition(condition, at, checker(ids, variables), found)
+                _condition(condition, at, checker(ids, variables, by_event), found)
         for expression, names in step_expressions(placed):
-            problems = checker(ids, variables | names).problems(expression.source, expression.expected)
+            if isinstance(placed.step, ParallelExecution) and "branches" in names:
+                roots = {"steps": _steps(ids), **dict.fromkeys(variables), **_branches(placed.step)}
+                environment = Environment(definition.data_schema, roots=roots, without=("event",))
+                one_off = Checker(environment if schema_holds else None)
+                report(one_off.problems(expression.source, expression.expected), expression.pointer, found)
+                continue
+            problems = checker(ids, variables | names, by_event).problems(expression.source, expression.expected)
             report(problems, expression.pointer, found)
         for one in found.all:
             if (one.pointer, one.message) not in reported:
                 reported.add((one.pointer, one.message))
                 findings.add(one.severity, one.code, one.pointer, one.message, one.hint)
+
+
+def _branches(step: ParallelExecution) -> dict[str, Any]:
+    """What a `completionCondition` sees, as JSON Schemas."""
+    branch = {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["completed", "failed", "skipped", "running"]},
+            "output": {},
+            "error": {},
+            "weight": {"type": "number"},
+        },
+        "additionalProperties": False,
+    }
+    ids = [each.id for each in step.branches]
+    return {
+        "branches": {"type": "object", "properties": dict.fromkeys(ids, branch), "additionalProperties": False},
+        "counts": {
+            "type": "object",
+            "properties": {key: {"type": "integer"} for key in ("total", "completed", "failed", "running")},
+            "additionalProperties": False,
+        },
+    }
 
 
 def _steps(ids: frozenset[str]) -> dict[str, Any]:

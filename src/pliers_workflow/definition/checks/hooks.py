@@ -32,7 +32,7 @@ def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, sch
             used.add(key_name(definition, listener))
         _correlation(at, listener, keyed, definition, findings)
         if isinstance(listener, EventTrigger):
-            _action(at + "/action", listener, tree, findings)
+            _action(at + "/action", listener, tree, definition, findings)
     for index, key in enumerate(definition.event_hooks.correlation):
         if key.name not in used and None not in used:  # None: somebody does not say which is meant
             findings.warning(
@@ -107,7 +107,7 @@ def _declare(names: list[str]) -> str:
     return 'Declare one: `"correlation": [{"name": "order", "key": "data.orderId"}]` in `eventHooks`.'
 
 
-def _action(at: str, trigger: EventTrigger, tree: Tree, findings: Findings) -> None:
+def _action(at: str, trigger: EventTrigger, tree: Tree, definition: WorkflowDefinition, findings: Findings) -> None:
     action = trigger.action
     meant = _MEANT[action.type]
     for name in ("workflow_id", "version", "requester", "external_key", "trigger", "target_state", "step_id"):
@@ -124,8 +124,14 @@ def _action(at: str, trigger: EventTrigger, tree: Tree, findings: Findings) -> N
             )
     elif action.type == "advance_state":
         _advance(at, trigger, tree, findings)
-    elif action.type == "execute_step":
-        findings.error("not_supported_yet", at + "/type", "Steps come with a later release.", "Use another action.")
+    elif action.type == "execute_step" and action.step_id is None:
+        findings.error(
+            "missing", at + "/stepId", "`execute_step` needs `stepId`.", "Name one of the definition's `steps`."
+        )
+    elif action.type == "execute_step" and action.step_id not in definition.steps:
+        assert action.step_id is not None
+        hint = did_you_mean(action.step_id, definition.steps) or "Only steps of the definition's `steps` can be named."
+        findings.error("unknown_step", at + "/stepId", f"There is no step `{action.step_id}`.", hint)
 
 
 def _advance(at: str, trigger: EventTrigger, tree: Tree, findings: Findings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..document import (
-    ApprovalTask,
     AssignStep,
     ConditionalExecution,
     EmitStep,
@@ -69,8 +68,9 @@ def _names(definition: WorkflowDefinition, walk: StepWalk, findings: Findings) -
             f"The step `{name}` contains itself in the end.",
             "Take one name of the circle away; to begin anew, let a transition lead back.",
         )
+    run_by_events = {trigger.action.step_id for trigger in definition.event_hooks.triggers}
     for name in walk.unused:
-        if not definition.event_hooks:
+        if name not in run_by_events:
             findings.warning("unused", pointer("steps", name), f"Nothing uses the step `{name}`.")
     if walk.too_many:
         findings.error(
@@ -176,8 +176,6 @@ def _step(placed: PlacedStep, definition: WorkflowDefinition, findings: Findings
         except ValueError as error:
             findings.error("bad_template", place, str(error))
     match step:
-        case ApprovalTask():
-            findings.error("not_supported_yet", at + "/type", "Steps that ask a chain come with the next change.")
         case WaitStep():
             _one_of(step.duration_minutes is not None, step.until is not None, at, findings)
         case ScriptStep():

@@ -6,7 +6,7 @@ it must not invent one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -232,8 +232,8 @@ class Environment:
     """The roots that an expression sees and what is known of each.
 
     `data_schema` and `submission_schema` are JSON Schemas of objects, empty or None for anything; `roots` adds further
-    names, each with a JSON Schema or None; `only` gives all there are. Built once for a definition, used for all its
-    expressions.
+    names, each with a JSON Schema or None, and `without` takes some away; `only` gives all there are. Built once for a
+    definition, used for all its expressions.
     """
 
     def __init__(
@@ -243,8 +243,11 @@ class Environment:
         roots: Mapping[str, Mapping[str, Any] | None] | None = None,
         *,
         only: Mapping[str, Type] | None = None,
+        without: Iterable[str] = (),
     ) -> None:
         types = dict(_ROOTS) if only is None else dict(only)
+        for name in without:
+            types.pop(name, None)
         if data_schema:
             types["data"] = type_of_schema(data_schema)
         if submission_schema:

@@ -21,18 +21,19 @@ from ..instance import Vote, WorkItem
 from ..rejections import Reason
 from ..verdict import Verdict
 from .counting import judge, spoken
-from .items import Cause, due_at, next_slot, open_stage, resolve_incidents, run_of, stage_of, stop_asking
+from .items import Cause, due_at, next_slot, open_stage, place_of, resolve_incidents, run_of, stage_of, stop_asking
 from .resolving import deciders_elsewhere
-from .settling import chain_of, holds_right, raise_result, settle
+from .settling import holds_right, raise_result, settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pliers_workflow.definition.chart import Chain, Stage, State
+    from pliers_workflow.definition.chart import Chain, Stage
 
     from ..commands import RecordDecision
     from ..draft import Draft
     from ..instance import ChainRun, Seat, StageRun
+    from .items import Place
 
 _PRECEDENCE = {reason: position for position, reason in enumerate(Reason)}
 
@@ -43,22 +44,22 @@ def record_decision(draft: Draft, decision: RecordDecision) -> None:
     passes_on = decision.action == "delegate"
     if passes_on:
         _expect_active(draft, actor, decision.delegate_to)
-    state, stage, item = _item_to_decide(draft, actor, decision)
+    place, stage, item = _item_to_decide(draft, actor, decision)
     assert actor is not None  # the engine is never asked
-    chain = chain_of(state)
+    chain = place.chain
     if passes_on:
         assert decision.delegate_to is not None
-        _check_delegation(draft, chain, state, stage, item, actor, decision.delegate_to)
-        _delegate(draft, state, stage, item, actor, decision)
+        _check_delegation(draft, chain, place, stage, item, actor, decision.delegate_to)
+        _delegate(draft, place, stage, item, actor, decision)
         return
     if stage.comments_required and not (decision.comments and decision.comments.strip()):
         raise Refused(Reason.COMMENTS_REQUIRED, stage=stage.id)
     if decision.action == "request_changes":
         if not chain.request_changes:
             raise Refused(Reason.REQUEST_CHANGES_FORBIDDEN, chain=chain.id)
-        _request_changes(draft, state, stage, item, actor, decision)
+        _request_changes(draft, place, stage, item, actor, decision)
         return
-    _vote(draft, state, stage, item, actor, decision)
+    _vote(draft, place, stage, item, actor, decision)
 
 
 def _expect_active(draft: Draft, actor: str | None, delegatee: str | None) -> None:
@@ -72,7 +73,7 @@ def _expect_active(draft: Draft, actor: str | None, delegatee: str | None) -> No
 # -- which item --------------------------------------------------------------------------------------------------------
 
 
-def _item_to_decide(draft: Draft, actor: str | None, decision: RecordDecision) -> tuple[State, Stage, WorkItem]:
+def _item_to_decide(draft: Draft, actor: str | None, decision: RecordDecision) -> tuple[Place, Stage, WorkItem]:
     """The one open item the actor can decide. Raises `Refused`."""
     open_runs = _open_stages(draft)
     named = open_runs
@@ -87,14 +88,14 @@ def _item_to_decide(draft: Draft, actor: str | None, decision: RecordDecision) -
             Reason.UNKNOWN_STAGE,
             open=[{"stage": asked.id, "items": [item.id for item in asked.items]} for _, asked in open_runs],
         )
-    found: list[tuple[State, Stage, WorkItem]] = []
+    found: list[tuple[Place, Stage, WorkItem]] = []
     reasons: list[tuple[Reason, str]] = []
     for run, asked in named:
-        state = draft.chart.by_id[run.state]
-        stage = chain_of(state).stage_by_id[asked.id]
-        standing = _standing(draft, actor, state, stage, run, asked, decision.item)
+        place = place_of(draft, run)
+        stage = place.chain.stage_by_id[asked.id]
+        standing = _standing(draft, actor, place, stage, run, asked, decision.item)
         if isinstance(standing, WorkItem):
-            found.append((state, stage, standing))
+            found.append((place, stage, standing))
         else:
             reasons.append((standing, stage.id))
     if len(found) == 1:
@@ -108,12 +109,17 @@ def _item_to_decide(draft: Draft, actor: str | None, decision: RecordDecision) -
 
 
 def _open_stages(draft: Draft) -> list[tuple[ChainRun, StageRun]]:
-    """The stages that are being asked, in document order of their states."""
+    """The stages that are being asked: those of states in document order, then those of steps as they began."""
     chains = draft.instance.machine.chains
     found = []
     for state in draft.instance.configuration:
         run = chains.get(state)
         if run is not None:
+            stage = open_stage(run)
+            if stage is not None:
+                found.append((run, stage))
+    for run in chains.values():
+        if run.step is not None:
             stage = open_stage(run)
             if stage is not None:
                 found.append((run, stage))
@@ -142,7 +148,7 @@ def _took_part(
 
 
 def _standing(
-    draft: Draft, actor: str | None, state: State, stage: Stage, run: ChainRun, asked: StageRun, wanted: str | None
+    draft: Draft, actor: str | None, place: Place, stage: Stage, run: ChainRun, asked: StageRun, wanted: str | None
 ) -> WorkItem | Reason:
     """The item that the actor can decide in a stage, or why there is none."""
     if actor is None:
@@ -154,13 +160,13 @@ def _standing(
     meant = items if wanted is None else _items_meant(asked, items, wanted)
     person = draft.fact("user:" + actor)
     if not meant:
-        return _why_not_asked(draft, actor, person, state, stage, run, asked)
+        return _why_not_asked(draft, actor, person, place, stage, run, asked)
     if isinstance(person, User):
         meant = [item for item in meant if holds_right(person, item.approver_type, item.approver)]
         items = [item for item in items if holds_right(person, item.approver_type, item.approver)]
     if not meant or not isinstance(person, User):
         return Reason.NOT_AN_APPROVER
-    chain = chain_of(state)
+    chain = place.chain
     if actor == draft.instance.requester and not stage.self_approval:
         return Reason.SELF_APPROVAL_FORBIDDEN
     if chain.distinct_approvers and actor in deciders_elsewhere(draft, chain, stage, run):
@@ -182,7 +188,7 @@ def _items_meant(asked: StageRun, items: list[WorkItem], wanted: str) -> list[Wo
 
 
 def _why_not_asked(
-    draft: Draft, actor: str, person: Any, state: State, stage: Stage, run: ChainRun, asked: StageRun
+    draft: Draft, actor: str, person: Any, place: Place, stage: Stage, run: ChainRun, asked: StageRun
 ) -> Reason:
     """Why somebody holds no open item of a stage."""
     voted = {vote.seat for vote in asked.votes}
@@ -193,7 +199,7 @@ def _why_not_asked(
     if isinstance(person, User) and person.active and _would_be_asked(person, stage, asked.seats):
         if actor == draft.instance.requester and not stage.self_approval:
             return Reason.SELF_APPROVAL_FORBIDDEN
-        chain = chain_of(state)
+        chain = place.chain
         if chain.distinct_approvers and actor in deciders_elsewhere(draft, chain, stage, run):
             return Reason.DECIDED_IN_OTHER_STAGE
     return Reason.NOT_AN_APPROVER
@@ -227,15 +233,16 @@ def _best(stage: Stage, asked: StageRun, items: list[WorkItem], actor: str) -> W
 # -- what they did -----------------------------------------------------------------------------------------------------
 
 
-def _vote(draft: Draft, state: State, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision) -> None:
+def _vote(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision) -> None:
     approves = decision.action == "approve"
-    seat = stage_of(draft.instance, state.id).seats[item.seat]
+    seat = stage_of(draft.instance, place.key).seats[item.seat]
     group = None if seat.approver_type == "user" else seat.approver
     event = ApprovalGranted if approves else ApprovalRejected
     draft.emit(
         event(
-            state=state.id,
-            chain=chain_of(state).id,
+            state=place.state,
+            step=place.step,
+            chain=place.chain.id,
             stage=stage.id,
             item=item.id,
             user=actor,
@@ -248,19 +255,20 @@ def _vote(draft: Draft, state: State, stage: Stage, item: WorkItem, actor: str, 
         )
     )
     _close(draft, item, actor, decision, group)
-    settle(draft, state, stage, _cause(draft, seat, actor, item, decision), item.seat)
+    settle(draft, place, stage, _cause(draft, seat, actor, item, decision), item.seat)
 
 
 def _request_changes(
-    draft: Draft, state: State, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision
+    draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision
 ) -> None:
     """End the round: nobody else is asked until the requester has made the changes."""
-    chain = chain_of(state)
-    seat = stage_of(draft.instance, state.id).seats[item.seat]
+    chain = place.chain
+    seat = stage_of(draft.instance, place.key).seats[item.seat]
     group = None if seat.approver_type == "user" else seat.approver
     draft.emit(
         ChangesRequested(
-            state=state.id,
+            state=place.state,
+            step=place.step,
             chain=chain.id,
             stage=stage.id,
             item=item.id,
@@ -274,14 +282,14 @@ def _request_changes(
         )
     )
     _close(draft, item, actor, decision, group)
-    stop_asking(draft, state.id, "changes_requested")
-    resolve_incidents(draft, state.id, "changes_requested")
-    raise_result(draft, "changes_requested", chain, stage.id, _cause(draft, seat, actor, item, decision))
+    stop_asking(draft, place.key, "changes_requested")
+    resolve_incidents(draft, place.key, "changes_requested")
+    raise_result(draft, "changes_requested", place, stage.id, _cause(draft, seat, actor, item, decision))
 
 
-def _delegate(draft: Draft, state: State, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision) -> None:
+def _delegate(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision) -> None:
     """Pass the item on: the old one is settled, the new one keeps in whose place it is decided."""
-    run = run_of(draft.instance, state.id)
+    run = run_of(draft.instance, place.key)
     asked = run.stages[-1]
     seat = asked.seats[item.seat]
     delegatee = decision.delegate_to
@@ -300,7 +308,8 @@ def _delegate(draft: Draft, state: State, stage: Stage, item: WorkItem, actor: s
     group = None if seat.approver_type == "user" else seat.approver
     draft.emit(
         ApprovalDelegated(
-            state=state.id,
+            state=place.state,
+            step=place.step,
             chain=run.chain,
             stage=stage.id,
             item=item.id,
@@ -316,14 +325,14 @@ def _delegate(draft: Draft, state: State, stage: Stage, item: WorkItem, actor: s
         )
     )
     _close(draft, item, actor, decision, group)
-    draft.owe(OpenWorkItem(run.chain, stage.id, run.visit, run.round, replacement, due_at(draft, state.id, stage.id)))
+    draft.owe(OpenWorkItem(run.chain, stage.id, run.visit, run.round, replacement, due_at(draft, place.key, stage.id)))
 
 
 def _check_delegation(
-    draft: Draft, chain: Chain, state: State, stage: Stage, item: WorkItem, actor: str, delegatee: str
+    draft: Draft, chain: Chain, place: Place, stage: Stage, item: WorkItem, actor: str, delegatee: str
 ) -> None:
     """Raises `Refused` where the item cannot be passed to that person."""
-    run = run_of(draft.instance, state.id)
+    run = run_of(draft.instance, place.key)
     asked = run.stages[-1]
     if delegatee == draft.instance.requester and not stage.self_approval:
         raise Refused(Reason.SELF_APPROVAL_FORBIDDEN, stage=stage.id, user=delegatee)

@@ -14,17 +14,18 @@ from pliers_workflow.definition.expressions import ExpressionError
 from ..clocks import start_timer
 from ..events import ChainGranted, ChainRefused, StageAsked, StageGranted, StageRefused, StageSkipped
 from ..facts import User
+from ..step_runs import StepFailure
 from ..verdict import Verdict
 from .counting import counts_seats, judge, spoken
 from .items import Cause, open_item, raise_incident, resolve_incidents, run_of, stage_of, stop_asking, withdraw
 from .resolving import barred, replacement, resolve
 
 if TYPE_CHECKING:
-    from pliers_workflow.definition.chart import Chain, Stage, State
+    from pliers_workflow.definition.chart import Chain, Stage
 
     from ..draft import Draft
     from ..instance import Seat, StageRun
-    from .items import WithdrawReason
+    from .items import Place, WithdrawReason
 
 #: so many of the missing approvers, and of the expressions that failed, are named in an incident
 _NAMES_TOLD: Final = 10
@@ -33,15 +34,9 @@ _PROBLEMS_TOLD: Final = 3
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
-def chain_of(state: State) -> Chain:
-    """The chain of a state that has one."""
-    assert state.chain is not None
-    return state.chain
-
-
-def go_on(draft: Draft, state: State, index: int, cause: Cause) -> None:
+def go_on(draft: Draft, place: Place, index: int, cause: Cause) -> None:
     """Ask the first stage from `index` on that is not skipped; when there is none, the chain is granted."""
-    chain = chain_of(state)
+    chain = place.chain
     for stage in chain.stages[index:]:
         if stage.condition:
             try:
@@ -51,63 +46,64 @@ def go_on(draft: Draft, state: State, index: int, cause: Cause) -> None:
                     f"The condition of stage `{stage.id}` could not be evaluated: {error}. Whether to ask it is unknown, "
                     "so the chain waits; leave the state by another transition, or cancel."
                 )
-                raise_incident(draft, state.id, stage.id, "condition_failed", message)
+                raise_incident(draft, place.key, stage.id, "condition_failed", message)
                 return
             if not wanted:
-                draft.emit(StageSkipped(state.id, stage.id, "condition"))
+                draft.emit(StageSkipped(place.state, stage.id, "condition", place.step))
                 continue
-        if _unchanged(draft, chain, stage, state):
-            draft.emit(StageSkipped(state.id, stage.id, "unchanged"))
+        if _unchanged(draft, chain, stage, place):
+            draft.emit(StageSkipped(place.state, stage.id, "unchanged", place.step))
             continue
-        _ask(draft, state, stage)
+        _ask(draft, place, stage)
         return
-    draft.emit(ChainGranted(chain.id, state.id))
-    raise_result(draft, "approved", chain, chain.stages[-1].id, cause)
+    draft.emit(ChainGranted(chain.id, place.state, place.step))
+    raise_result(draft, "approved", place, chain.stages[-1].id, cause)
 
 
-def _unchanged(draft: Draft, chain: Chain, stage: Stage, state: State) -> bool:
+def _unchanged(draft: Draft, chain: Chain, stage: Stage, place: Place) -> bool:
     """Whether an earlier round granted the stage, and nothing it watches has changed since."""
-    if stage.watched is None or run_of(draft.instance, state.id).round == 1:
+    if stage.watched is None or run_of(draft.instance, place.key).round == 1:
         return False
     earlier = draft.instance.machine.earlier_grants.get(chain.id, {}).get(stage.id)
     return earlier is not None and earlier == watched_hash(stage, draft.instance.data)
 
 
-def _ask(draft: Draft, state: State, stage: Stage) -> None:
+def _ask(draft: Draft, place: Place, stage: Stage) -> None:
     """Begin to ask a stage: freeze its voters, start its clock, open its items."""
-    chain = chain_of(state)
-    found = resolve(draft, stage, barred(draft, chain, stage, run_of(draft.instance, state.id)))
-    draft.emit(StageAsked(state.id, stage.id, found.seats))
+    chain = place.chain
+    found = resolve(draft, stage, barred(draft, chain, stage, run_of(draft.instance, place.key)))
+    draft.emit(StageAsked(place.state, stage.id, found.seats, place.step))
     if stage.timeout_ms is not None:
         start_timer(
             draft,
             kind="stage",
             trigger=f"timeout.{chain.id}.{stage.id}",
             budget_ms=stage.timeout_ms,
-            state=state.id,
-            visit=run_of(draft.instance, state.id).visit,
+            state=place.state or None,
+            step=place.step,
+            visit=run_of(draft.instance, place.key).visit,
             stage=stage.id,
         )
-    if judge(stage, stage_of(draft.instance, state.id)) is Verdict.OPEN:
-        _open_first(draft, state, stage)
+    if judge(stage, stage_of(draft.instance, place.key)) is Verdict.OPEN:
+        _open_first(draft, place, stage)
         return
     vacant = [seat for seat in found.seats if not seat.eligible]
     if vacant:
         # Whoever is there is asked all the same: one of them may refuse, and then nobody need be found.
-        _open_first(draft, state, stage)
-        raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
+        _open_first(draft, place, stage)
+        raise_incident(draft, place.key, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
         return
-    _impossible(draft, state, stage)
+    _impossible(draft, place, stage)
 
 
-def fill_seats(draft: Draft, state: State, stage: Stage) -> None:
+def fill_seats(draft: Draft, place: Place, stage: Stage) -> None:
     """
     Look again for people for the seats of a stage that is being asked, and ask those who were not asked before.
 
     Votes and open items stay; a role or group that they belong to gains the members it has gained since.
     """
-    chain = chain_of(state)
-    run = run_of(draft.instance, state.id)
+    chain = place.chain
+    run = run_of(draft.instance, place.key)
     asked = run.stages[-1]
     found = resolve(draft, stage, barred(draft, chain, stage, run) | spoken(asked))
     kept = {vote.seat for vote in asked.votes} | {item.seat for item in asked.items}
@@ -115,19 +111,19 @@ def fill_seats(draft: Draft, state: State, stage: Stage) -> None:
         _refreshed(seat, found.seats, position) if position in kept else _at(found.seats, position, seat)
         for position, seat in enumerate(asked.seats)
     ]
-    draft.emit(StageAsked(state.id, stage.id, (*seats, *found.seats[len(seats) :])))
-    verdict = judge(stage, stage_of(draft.instance, state.id))
-    asking = stage_of(draft.instance, state.id)
+    draft.emit(StageAsked(place.state, stage.id, (*seats, *found.seats[len(seats) :]), place.step))
+    verdict = judge(stage, stage_of(draft.instance, place.key))
+    asking = stage_of(draft.instance, place.key)
     for position, seat in enumerate(asking.seats):
         if seat.eligible and _wants_more(stage, asking, position) and (stage.parallel or not asking.items):
-            open_item(draft, state.id, position)
-            asking = stage_of(draft.instance, state.id)
+            open_item(draft, place.key, position)
+            asking = stage_of(draft.instance, place.key)
     if verdict is not Verdict.OPEN:
         vacant = [seat for seat in asking.seats if not seat.eligible]
         if vacant:
-            raise_incident(draft, state.id, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
+            raise_incident(draft, place.key, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
         else:
-            _impossible(draft, state, stage)
+            _impossible(draft, place, stage)
 
 
 def _at(seats: tuple[Seat, ...], position: int, otherwise: Seat) -> Seat:
@@ -141,11 +137,11 @@ def _refreshed(seat: Seat, found: tuple[Seat, ...], position: int) -> Seat:
     return msgspec.structs.replace(seat, eligible=tuple(dict.fromkeys((*seat.eligible, *fresh.eligible))))
 
 
-def _open_first(draft: Draft, state: State, stage: Stage) -> None:
-    seats = stage_of(draft.instance, state.id).seats
+def _open_first(draft: Draft, place: Place, stage: Stage) -> None:
+    seats = stage_of(draft.instance, place.key).seats
     for position, seat in enumerate(seats):
         if seat.eligible:
-            open_item(draft, state.id, position)
+            open_item(draft, place.key, position)
             if not stage.parallel:
                 return
 
@@ -172,30 +168,30 @@ def _named(draft: Draft, stage: Stage, seat: Seat) -> str:
     return f"{seat.approver_type} `{person.username if isinstance(person, User) else seat.approver}`"
 
 
-def settle(draft: Draft, state: State, stage: Stage, cause: Cause, position: int) -> None:
+def settle(draft: Draft, place: Place, stage: Stage, cause: Cause, position: int) -> None:
     """A vote was given on the seat at `position`: act on how the stage stands now."""
-    match judge(stage, stage_of(draft.instance, state.id)):
+    match judge(stage, stage_of(draft.instance, place.key)):
         case Verdict.GRANTED:
-            grant(draft, state, stage, cause)
+            grant(draft, place, stage, cause)
         case Verdict.REFUSED:
-            refuse(draft, state, stage, cause)
+            refuse(draft, place, stage, cause)
         case Verdict.OPEN:
-            _ask_more(draft, state, stage, position)
+            _ask_more(draft, place, stage, position)
         case Verdict.IMPOSSIBLE:
-            if not _impossible(draft, state, stage):
-                _ask_more(draft, state, stage, position)
+            if not _impossible(draft, place, stage):
+                _ask_more(draft, place, stage, position)
 
 
-def _ask_more(draft: Draft, state: State, stage: Stage, position: int) -> None:
+def _ask_more(draft: Draft, place: Place, stage: Stage, position: int) -> None:
     """
     Ask whoever comes next: in a parallel stage another member of the same role; else the next approver.
 
     Who was frozen when the stage was asked may have left since. A seat that nobody is left for is given to somebody
     else; when there is nobody else either, it stays vacant and the stage is judged again.
     """
-    _withdraw_speechless(draft, state)
+    _withdraw_speechless(draft, place)
     while True:
-        run = stage_of(draft.instance, state.id)
+        run = stage_of(draft.instance, place.key)
         candidate = position if stage.parallel else _next_in_turn(run)
         if candidate is None or not _wants_more(stage, run, candidate):
             return
@@ -203,27 +199,27 @@ def _ask_more(draft: Draft, state: State, stage: Stage, position: int) -> None:
         people = [person for person in run.seats[candidate].eligible if person not in gone]
         if not people or _somebody_there(draft, run.seats[candidate], people):
             if people:
-                open_item(draft, state.id, candidate)
+                open_item(draft, place.key, candidate)
             return
-        if _give_to_another(draft, state, stage, candidate):
-            open_item(draft, state.id, candidate)
+        if _give_to_another(draft, place, stage, candidate):
+            open_item(draft, place.key, candidate)
             return
-        if judge(stage, stage_of(draft.instance, state.id)) is Verdict.IMPOSSIBLE and _impossible(draft, state, stage):
+        if judge(stage, stage_of(draft.instance, place.key)) is Verdict.IMPOSSIBLE and _impossible(draft, place, stage):
             return
         if stage.parallel:
             return
 
 
-def _withdraw_speechless(draft: Draft, state: State) -> None:
+def _withdraw_speechless(draft: Draft, place: Place) -> None:
     """Withdraw items that nobody can decide any more, because all they ask have spoken through another item."""
-    run = stage_of(draft.instance, state.id)
+    run = stage_of(draft.instance, place.key)
     if not run.items or not run.votes:
         return
     gone = spoken(run)
     for item in run.items:
         people = item.eligible or run.seats[item.seat].eligible
         if people[0] in gone and gone.issuperset(people):
-            withdraw(draft, state.id, run, item, "stage_settled")
+            withdraw(draft, run_of(draft.instance, place.key), run, item, "stage_settled")
 
 
 def _next_in_turn(run: StageRun) -> int | None:
@@ -274,95 +270,106 @@ def holds_right(person: User, kind: Literal["user", "role", "group"], key: str) 
     return kind == "user" or key in (person.roles if kind == "role" else person.groups)
 
 
-def _give_to_another(draft: Draft, state: State, stage: Stage, position: int) -> bool:
+def _give_to_another(draft: Draft, place: Place, stage: Stage, position: int) -> bool:
     """Put somebody else on a seat; False when nobody is to be had, and the seat is vacant now."""
-    run = run_of(draft.instance, state.id)
+    run = run_of(draft.instance, place.key)
     asked = run.stages[-1]
-    found, _ = replacement(draft, stage, asked, position, barred(draft, chain_of(state), stage, run) | spoken(asked))
+    found, _ = replacement(draft, stage, asked, position, barred(draft, place.chain, stage, run) | spoken(asked))
     seat = msgspec.structs.replace(asked.seats[position], eligible=()) if found is None else found
-    draft.emit(StageAsked(state.id, stage.id, (*asked.seats[:position], seat, *asked.seats[position + 1 :])))
+    draft.emit(
+        StageAsked(place.state, stage.id, (*asked.seats[:position], seat, *asked.seats[position + 1 :]), place.step)
+    )
     return found is not None
 
 
-def ask_fallbacks(draft: Draft, state: State, stage: Stage) -> None:
+def ask_fallbacks(draft: Draft, place: Place, stage: Stage) -> None:
     """The clock has run out: whoever has not answered is replaced; where nobody is to be had, they may still answer."""
-    run = run_of(draft.instance, state.id)
+    run = run_of(draft.instance, place.key)
     replaced = False
     for position in sorted({item.seat for item in run.stages[-1].items}):
-        asked = stage_of(draft.instance, state.id)
-        unavailable = barred(draft, chain_of(state), stage, run) | spoken(asked)
+        asked = stage_of(draft.instance, place.key)
+        unavailable = barred(draft, place.chain, stage, run) | spoken(asked)
         found, _ = replacement(draft, stage, asked, position, unavailable)
         if found is None:
             continue
         for item in asked.items:
             if item.seat == position:
-                withdraw(draft, state.id, asked, item, "timeout")
-        draft.emit(StageAsked(state.id, stage.id, (*asked.seats[:position], found, *asked.seats[position + 1 :])))
-        open_item(draft, state.id, position)
+                withdraw(draft, run, asked, item, "timeout")
+        draft.emit(
+            StageAsked(
+                place.state, stage.id, (*asked.seats[:position], found, *asked.seats[position + 1 :]), place.step
+            )
+        )
+        open_item(draft, place.key, position)
         replaced = True
     if not replaced:
         message = (
             f"Nobody decided in stage `{stage.id}` in time, and there is nobody to ask instead. Those asked can still "
             "decide; else leave the state by another transition, or cancel."
         )
-        raise_incident(draft, state.id, stage.id, "nobody_to_ask", message)
-    elif judge(stage, stage_of(draft.instance, state.id)) is Verdict.IMPOSSIBLE:
-        _impossible(draft, state, stage)
+        raise_incident(draft, place.key, stage.id, "nobody_to_ask", message)
+    elif judge(stage, stage_of(draft.instance, place.key)) is Verdict.IMPOSSIBLE:
+        _impossible(draft, place, stage)
 
 
-def _impossible(draft: Draft, state: State, stage: Stage) -> bool:
+def _impossible(draft: Draft, place: Place, stage: Stage) -> bool:
     """
     The voices left are too few: the definition says how that ends, else an incident is raised.
 
     Gives whether the stage is settled.
     """
     if stage.fallback_outcome == "granted":
-        grant(draft, state, stage, Cause("approve"))
+        grant(draft, place, stage, Cause("approve"))
     elif stage.fallback_outcome == "refused":
-        refuse(draft, state, stage, Cause("reject"))
+        refuse(draft, place, stage, Cause("reject"))
     else:
         message = (
             f"Stage `{stage.id}` can no longer get the approvals it needs: too few people are left to ask. Leave the "
             "state by another transition, or cancel."
         )
-        raise_incident(draft, state.id, stage.id, "result_impossible", message)
+        raise_incident(draft, place.key, stage.id, "result_impossible", message)
         return False
     return True
 
 
-def grant(draft: Draft, state: State, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
+def grant(draft: Draft, place: Place, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
     """The stage is granted: nobody else is needed, and the next one is asked."""
-    stop_asking(draft, state.id, reason)
-    draft.emit(StageGranted(state.id, stage.id, watched_hash(stage, draft.instance.data)))
-    resolve_incidents(draft, state.id, "stage_settled")
-    go_on(draft, state, stage.index + 1, cause)
+    stop_asking(draft, place.key, reason)
+    draft.emit(StageGranted(place.state, stage.id, watched_hash(stage, draft.instance.data), place.step))
+    resolve_incidents(draft, place.key, "stage_settled")
+    go_on(draft, place, stage.index + 1, cause)
 
 
-def refuse(draft: Draft, state: State, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
+def refuse(draft: Draft, place: Place, stage: Stage, cause: Cause, reason: WithdrawReason = "stage_settled") -> None:
     """The stage is refused, and with it the chain."""
-    chain = chain_of(state)
-    stop_asking(draft, state.id, reason)
-    draft.emit(StageRefused(state.id, stage.id))
-    resolve_incidents(draft, state.id, "stage_settled")
-    draft.emit(ChainRefused(chain.id, state.id))
-    raise_result(draft, "rejected", chain, stage.id, cause)
+    chain = place.chain
+    stop_asking(draft, place.key, reason)
+    draft.emit(StageRefused(place.state, stage.id, place.step))
+    resolve_incidents(draft, place.key, "stage_settled")
+    draft.emit(ChainRefused(chain.id, place.state, place.step))
+    raise_result(draft, "rejected", place, stage.id, cause)
 
 
-def raise_result(draft: Draft, trigger: str, chain: Chain, stage: str, cause: Cause) -> None:
-    """Let the chart know, with the answer that made it so."""
-    draft.raise_internal(
-        trigger,
-        {
-            "chain": chain.id,
-            "stage": stage,
-            "action": cause.action,
-            "user": cause.user,
-            "principal": cause.principal,
-            "approver": cause.approver,
-            "comments": cause.comments,
-            "data": cause.data,
-        },
-    )
+def raise_result(draft: Draft, trigger: str, place: Place, stage: str, cause: Cause) -> None:
+    """Let the chart know, or the step that asked, with the answer that made it so."""
+    data = {
+        "chain": place.chain.id,
+        "stage": stage,
+        "action": cause.action,
+        "user": cause.user,
+        "principal": cause.principal,
+        "approver": cause.approver,
+        "comments": cause.comments,
+        "data": cause.data,
+    }
+    if place.step is None or trigger == "changes_requested":
+        draft.raise_internal(trigger, data)
+    elif trigger == "approved":
+        draft.later("complete", place.step, {"outcome": "granted", **data})
+    else:
+        message = f"The approval chain `{place.chain.id}` was refused."
+        failure = StepFailure("REJECTED", message, {"outcome": "refused", **data})
+        draft.later("fail", place.step, failure)
 
 
 def watched_hash(stage: Stage, data: Mapping[str, Any]) -> str:

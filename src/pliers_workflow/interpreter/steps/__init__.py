@@ -1,7 +1,7 @@
 """Steps: executable work of states, done here, by workers, by people, by time, or by other workflows.
 
 A state's steps begin when it is entered (`starting`). What a `leaf` does itself is in `leaves`; what holds others is in
-`joins`; a result comes in by `results` and ends its run in `ending`; a failure finds its way in `failing`, undoing is in
+`joins`; a result comes in by `results`, an event by `receiving`, and ends its run in `ending`; a failure finds its way in `failing`, undoing is in
 `compensating`, other workflows in `children`, and what an operator does about an incident in `incidents`. `runs` has the
 agenda that keeps them from calling each other.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from .children import tell_parent_begun, tell_parent_ended
 from .failing import not_taken, taken
 from .incidents import close, close_all_incidents, resolve_incident
+from .receiving import receive_event, run_step
 from .results import cannot_apply, clock_ran_out, record_result, result_of, resume, suspend, timer_result
 from .starting import start_steps, work_off
 from .stopping import cancel_all_steps, leave_state
@@ -27,10 +28,12 @@ __all__ = [
     "close_all_incidents",
     "leave_state",
     "not_taken",
+    "receive_event",
     "record_result",
     "resolve_incident",
     "result_of",
     "resume",
+    "run_step",
     "start_steps",
     "suspend",
     "taken",

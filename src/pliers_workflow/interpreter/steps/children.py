@@ -19,7 +19,7 @@ from ..effects import SendOrder, StartChild
 from ..identity import child_instance_id
 from ..step_runs import StepFailure
 from .leaves import text
-from .runs import INPUT_MAX_BYTES, announce, later, size, start_clock
+from .runs import INPUT_MAX_BYTES, announce, size, start_clock
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.step_chart import Step
@@ -47,7 +47,7 @@ def start_child(draft: Draft, step: Step, run: StepRun) -> None:
     announce(draft, run, given)
     if depth > DEPTH_MAX:
         message = f"This would be the {depth}th workflow inside another; {DEPTH_MAX} are the most."
-        later(draft, "fail", run.id, StepFailure("RECURSION_TOO_DEEP", message))
+        draft.later("fail", run.id, StepFailure("RECURSION_TOO_DEEP", message))
         return
     draft.owe(
         StartChild(

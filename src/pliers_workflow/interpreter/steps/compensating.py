@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ..events import StepFailed
-from .runs import children, later, run_at_work
+from .runs import children, run_at_work
 
 if TYPE_CHECKING:
     from ..draft import Draft
@@ -28,10 +28,10 @@ def undo(draft: Draft, run_id: str) -> None:
         number = max(inside)
         step = draft.chart.steps[machine.undo[str(number)].path]
         assert step.compensation is not None
-        later(draft, "begin", step.compensation, run.id, run.state, None, None, number)
+        draft.later("begin", step.compensation, run.id, run.state, None, None, number)
         return
     assert run.failure is not None
     # Whoever has it done again begins with the sequence: nothing that it had done is left.
     failure = replace(run.failure, run=run.id)
     draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
-    later(draft, "propagate", run.id)
+    draft.later("propagate", run.id)

@@ -10,7 +10,7 @@ from ..content import set_field
 from ..events import StepCompensated, StepCompleted, StepHeld
 from ..step_runs import StepFailure, Undo
 from ..step_view import lineage, scope_of, seen_from, variables
-from .runs import OUTPUT_MAX_BYTES, cancel_below, close_incidents, later, release, run_at_work, size, step_of
+from .runs import OUTPUT_MAX_BYTES, cancel_below, close_incidents, release, run_at_work, size, step_of
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.step_chart import Step
@@ -34,7 +34,7 @@ def complete(draft: Draft, run_id: str, output: Any, failure: StepFailure | None
         bytes_ = size(output)
         if bytes_ > OUTPUT_MAX_BYTES:
             message = f"The output takes {bytes_:,} bytes; the most is {OUTPUT_MAX_BYTES:,}."
-            later(draft, "fail", run.id, StepFailure("OUTPUT_TOO_LARGE", message))
+            draft.later("fail", run.id, StepFailure("OUTPUT_TOO_LARGE", message))
             return
         if step.outputs:
             try:
@@ -42,7 +42,7 @@ def complete(draft: Draft, run_id: str, output: Any, failure: StepFailure | None
             except ExpressionError as error:
                 draft.emit(StepHeld(run.id, run.step_id, run.attempt, output))
                 message = f"The output could not be written into the data: {error}"
-                later(draft, "fail", run.id, StepFailure("EXPRESSION_ERROR", message))
+                draft.later("fail", run.id, StepFailure("EXPRESSION_ERROR", message))
                 return
     release(draft, run, abandoned=failure is not None)
     cancel_below(draft, run, "failed" if failure is not None else "not_needed")
@@ -50,7 +50,7 @@ def complete(draft: Draft, run_id: str, output: Any, failure: StepFailure | None
     if run.undoes is not None:
         undone = draft.instance.machine.undo[str(run.undoes)]
         draft.emit(StepCompensated(run.id, undone.step_id, output, failure))
-        later(draft, "undo", run.parent)
+        draft.later("undo", run.parent)
         return
     machine = draft.instance.machine
     draft.emit(
@@ -68,7 +68,7 @@ def complete(draft: Draft, run_id: str, output: Any, failure: StepFailure | None
         )
     )
     if run.parent is not None:
-        later(draft, "go_on", run.parent)
+        draft.later("go_on", run.parent)
 
 
 def _write(draft: Draft, step: Step, run: StepRun, output: Any) -> None:

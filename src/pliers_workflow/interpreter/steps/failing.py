@@ -32,7 +32,7 @@ from ..instance import Incident
 from ..step_runs import StepFailure
 from ..step_view import lineage, seen_from
 from .leaves import prepare, schedule
-from .runs import cancel, cancel_below, children, later, release, run_at_work, step_of
+from .runs import cancel, cancel_below, release, run_at_work, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def attempt_failed(
     failure = replace(failure, run=run.id, step_id=run.step_id, attempts=tries)
     retry = step.retry
     if not retryable or retry is None or not _worth_another(retry, failure.code, tries):
-        later(draft, "fail", run.id, failure)
+        draft.later("fail", run.id, failure)
         return
     delay_ms = max(retry_delay_ms(retry, tries, f"{draft.instance.id}:{run.id}:{run.attempt}"), retry_after_ms or 0)
     retry_at = draft.now + timedelta(milliseconds=delay_ms)
@@ -101,7 +101,7 @@ def schedule_again(draft: Draft, run: StepRun) -> None:
         with seen_from(draft, run, run.state):
             _, payload = prepare(draft, step, run)
     except ExpressionError as error:
-        later(draft, "fail", run.id, failure_of(error, run))
+        draft.later("fail", run.id, failure_of(error, run))
         return
     schedule(draft, step, run, payload, max(run.due_at, draft.now))
 
@@ -151,7 +151,7 @@ def fail(draft: Draft, run_id: str, failure: StepFailure) -> None:
     release(draft, run, abandoned=True)
     cancel_below(draft, run, "failed")
     draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
-    later(draft, "propagate", run.id)
+    draft.later("propagate", run.id)
 
 
 def propagate(draft: Draft, run_id: str) -> None:
@@ -168,25 +168,26 @@ def propagate(draft: Draft, run_id: str) -> None:
         assert run.parent is not None
         parent = draft.instance.machine.steps[run.parent]
         work = step_of(draft, parent).work
-        if isinstance(work, Parallel) and work.on_failure == "wait_all" and _others_at_work(draft, parent):
-            return  # the last one to end lets the failure go on (`joins`)
+        if isinstance(work, Parallel) and work.on_failure == "wait_all":
+            draft.later("go_on", parent.id)  # when all branches have ended, the failure goes on from there (`joins`)
+            return
         draft.emit(StepFailed(parent.id, parent.step_id, failure, parent.state, parent.attempt))
         run = draft.instance.machine.steps[parent.id]
     match handler.kind:
         case "passes_over":
-            later(draft, "complete", run.id, None, failure)
+            draft.later("complete", run.id, None, failure)
         case "others_decide":
             cancel_below(draft, run, "failed")
             assert run.parent is not None and run.branch is not None
             draft.emit(BranchFailed(run.parent, run.branch, run.id, failure))
-            later(draft, "go_on", run.parent)
+            draft.later("go_on", run.parent)
         case "rolls_back":
             assert run.parent is not None
             parent = draft.instance.machine.steps[run.parent]
             cancel(draft, run, "failed")
             release(draft, parent, abandoned=True)  # its own time is no limit for undoing it
             draft.emit(RollbackStarted(parent.id, parent.step_id, failure))
-            later(draft, "undo", parent.id)
+            draft.later("undo", parent.id)
         case "chart":
             data: dict[str, Any] = {
                 "step": failure.step_id,
@@ -235,10 +236,6 @@ def _waiting_for(draft: Draft, state: Any, name: str) -> Iterator[Any]:
         yield from candidates(draft.chart, state, name)
 
 
-def _others_at_work(draft: Draft, parallel: StepRun) -> bool:
-    return any(each.status != "failed" for each in children(draft, parallel))
-
-
 # -- the chart's answer ------------------------------------------------------------------------------------------------
 
 
@@ -275,4 +272,4 @@ def raise_incident(draft: Draft, run_id: str, failure: StepFailure) -> None:
     draft.emit(IncidentRaised(incident))
     draft.owe(OpenIncident(incident))
     for each in above:
-        later(draft, "go_on", each)
+        draft.later("go_on", each)

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from ..effects import CloseIncident
 from ..events import IncidentResolved
 from .results import apply_result
-from .runs import later
 from .starting import begin_again, work_off
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def resolve_incident(draft: Draft, incident: Incident, order: ResolveIncident) -
     close(draft, incident, order)
     run = draft.instance.machine.steps[incident.step]
     if order.action == "skip":
-        later(draft, "complete", run.id, order.output)
+        draft.later("complete", run.id, order.output)
     elif run.held is not None:
         # The work was done; what failed was to apply its result.
         apply_result(draft, run, run.held)

@@ -16,7 +16,7 @@ from ..draft import describe
 from ..events import StepFailed
 from ..step_runs import StepFailure
 from ..step_view import seen_from, shown
-from .runs import INPUT_MAX_BYTES, announce, cancel, children, later, run_at_work, size, start_clock, step_of
+from .runs import INPUT_MAX_BYTES, announce, cancel, children, run_at_work, size, start_clock, step_of
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.step_chart import Step
@@ -35,7 +35,7 @@ def start_sequential(draft: Draft, step: Step, run: StepRun) -> None:
     """Begin the first one."""
     announce(draft, run)
     start_clock(draft, step, run)
-    later(draft, "go_on", run.id)
+    draft.later("go_on", run.id)
 
 
 def start_parallel(draft: Draft, step: Step, run: StepRun) -> None:
@@ -45,8 +45,8 @@ def start_parallel(draft: Draft, step: Step, run: StepRun) -> None:
     announce(draft, run)
     start_clock(draft, step, run)
     for branch in work.branches:
-        later(draft, "begin", branch.step, run.id, run.state, branch.id)
-    later(draft, "go_on", run.id)
+        draft.later("begin", branch.step, run.id, run.state, branch.id)
+    draft.later("go_on", run.id)
 
 
 def start_conditional(draft: Draft, step: Step, run: StepRun) -> None:
@@ -62,9 +62,9 @@ def start_conditional(draft: Draft, step: Step, run: StepRun) -> None:
     announce(draft, run)
     start_clock(draft, step, run)
     if way is None:
-        later(draft, "complete", run.id, None)
+        draft.later("complete", run.id, None)
     else:
-        later(draft, "begin", way, run.id, run.state)
+        draft.later("begin", way, run.id, run.state)
 
 
 def start_for_each(draft: Draft, step: Step, run: StepRun) -> None:
@@ -80,7 +80,7 @@ def start_for_each(draft: Draft, step: Step, run: StepRun) -> None:
         raise ExpressionError(f"the list takes more than {INPUT_MAX_BYTES // 1000} kB")
     announce(draft, replace(run, items=tuple(items), count=len(items)))
     start_clock(draft, step, run)
-    later(draft, "go_on", run.id)
+    draft.later("go_on", run.id)
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def go_on(draft: Draft, run_id: str) -> None:
     if run is None:
         return
     if run.status == "undoing":
-        later(draft, "undo", run.id)
+        draft.later("undo", run.id)
     elif run.status == "open":
         step = step_of(draft, run)
         match step.work:
@@ -100,7 +100,7 @@ def go_on(draft: Draft, run_id: str) -> None:
                 _sequential(draft, step, step.work, run)
             case Conditional():
                 if run.position:
-                    later(draft, "complete", run.id, run.output)
+                    draft.later("complete", run.id, run.output)
             case Parallel():
                 _parallel(draft, step, step.work, run)
             case ForEach():
@@ -113,9 +113,9 @@ def _wanted(step: Step) -> bool:
 
 def _sequential(draft: Draft, step: Step, work: Sequential, run: StepRun) -> None:
     if run.position >= len(work.steps):
-        later(draft, "complete", run.id, run.output)
+        draft.later("complete", run.id, run.output)
     elif not children(draft, run):
-        later(draft, "begin", work.steps[run.position], run.id, run.state)
+        draft.later("begin", work.steps[run.position], run.id, run.state)
 
 
 def _for_each(draft: Draft, step: Step, work: ForEach, run: StepRun) -> None:
@@ -125,11 +125,11 @@ def _for_each(draft: Draft, step: Step, work: ForEach, run: StepRun) -> None:
             nothing = None
             ended = [run.ended.get(str(position)) for position in range(run.count)]
             output = [nothing if each is None else each.output for each in ended]
-        later(draft, "complete", run.id, output)
+        draft.later("complete", run.id, output)
         return
     free = work.concurrency - (run.position - run.done)
     for index in range(run.position, run.position + min(free, len(run.items))):
-        later(draft, "begin", work.step, run.id, run.state, None, index)
+        draft.later("begin", work.step, run.id, run.state, None, index)
 
 
 def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:
@@ -141,12 +141,12 @@ def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:
             failure = failed[0].failure
             assert failure is not None
             draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
-            later(draft, "propagate", run.id)
+            draft.later("propagate", run.id)
         return
     try:
         done = _joined(draft, work, run, counted, at_work)
     except ExpressionError as error:
-        later(draft, "fail", run.id, StepFailure("EXPRESSION_ERROR", str(error)))
+        draft.later("fail", run.id, StepFailure("EXPRESSION_ERROR", str(error)))
         return
     if done:
         for each in reversed(children(draft, run)):
@@ -154,9 +154,9 @@ def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:
         output = None
         if _wanted(step):
             output = {id: ended.output for id, ended in run.ended.items() if ended.status == "completed"}
-        later(draft, "complete", run.id, output)
+        draft.later("complete", run.id, output)
     elif done is not None:
-        later(draft, "fail", run.id, _not_joined(work, run, counted))
+        draft.later("fail", run.id, _not_joined(work, run, counted))
 
 
 def _skipped(run: StepRun, branch: Branch) -> bool:

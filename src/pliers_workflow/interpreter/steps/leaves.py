@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from pliers_workflow.definition.expressions import Expression, ExpressionError
-from pliers_workflow.definition.step_chart import Emit, Outside, Receive, SetFields, Text, Wait
+from pliers_workflow.definition.step_chart import Ask, Emit, Outside, Receive, SetFields, Text, Wait
 
+from .. import approvals
 from ..clocks import start_timer
 from ..content import minutes_to_ms, set_field
+from ..correlation import key_text
 from ..draft import describe, plain
 from ..effects import AwaitEvent, ScheduleStep
 from ..events import EventEmitted
-from .runs import INPUT_MAX_BYTES, announce, later, size, start_clock
+from .runs import INPUT_MAX_BYTES, announce, size, start_clock
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.step_chart import Step
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from ..draft import Draft
     from ..step_runs import StepRun
 
-#: Characters of a correlation key.
-KEY_MAX: Final = 500
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -118,7 +118,7 @@ def start_assign(draft: Draft, step: Step, run: StepRun) -> None:
     announce(draft, run)
     for each, value in zip(work.assignments, values, strict=True):
         set_field(draft, each.root, each.path, value)
-    later(draft, "complete", run.id, None)
+    draft.later("complete", run.id, None)
 
 
 def start_emit(draft: Draft, step: Step, run: StepRun) -> None:
@@ -133,7 +133,7 @@ def start_emit(draft: Draft, step: Step, run: StepRun) -> None:
         raise ExpressionError(f"the event would hold more than {INPUT_MAX_BYTES // 1000} kB")
     announce(draft, run)
     draft.emit(EventEmitted(work.event_type, subject, data, step.id))
-    later(draft, "complete", run.id, None)
+    draft.later("complete", run.id, None)
 
 
 def start_wait(draft: Draft, step: Step, run: StepRun) -> None:
@@ -153,7 +153,7 @@ def start_wait(draft: Draft, step: Step, run: StepRun) -> None:
     run = replace(run, status="waiting")
     announce(draft, run)
     if after_ms <= 0:
-        later(draft, "complete", run.id, None)
+        draft.later("complete", run.id, None)
         return
     start_timer(
         draft,
@@ -171,10 +171,21 @@ def start_receive(draft: Draft, step: Step, run: StepRun) -> None:
     """Let it be known what event is awaited."""
     work = step.work
     assert isinstance(work, Receive)
-    key = word(plain(draft.evaluate(work.key, draft.trigger)), "the correlation key")
-    if not 0 < len(key) <= KEY_MAX:
-        raise ExpressionError(f"a correlation key has 1 to {KEY_MAX} characters")
+    key = key_text(draft.evaluate(work.key, draft.trigger))
+    if key is None:
+        raise ExpressionError("the correlation key is null or empty, by which no event is known")
     run = replace(run, status="waiting", event_type=work.event_type, key=key)
     announce(draft, run)
     draft.owe(AwaitEvent(run.id, work.event_type, key))
+    start_clock(draft, step, run)
+
+
+def start_approval(draft: Draft, step: Step, run: StepRun) -> None:
+    """Ask the chain; its result ends the run."""
+    assert isinstance(step.work, Ask)
+    run = replace(run, status="waiting")
+    announce(draft, run)
+    view, draft.view = draft.view, None  # a chain's expressions see the same, whoever asks it, and in every stage
+    approvals.start_chain(draft, approvals.place_of_step(draft, run))
+    draft.view = view
     start_clock(draft, step, run)

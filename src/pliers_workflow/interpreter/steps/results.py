@@ -14,13 +14,13 @@ from msgspec.structs import replace
 from pliers_workflow.definition.step_chart import Child
 
 from ..draft import Refused
-from ..effects import CancelStep
+from ..effects import CancelStep, StopAwaiting
 from ..events import StepFailed, StepHeld
 from ..instance import Status
 from ..rejections import Reason
 from ..step_runs import IN_FLIGHT, Held, StepFailure
 from .failing import attempt_failed, raise_incident, schedule_again
-from .runs import OUTSIDE, later, release, run_at_work, step_of
+from .runs import OUTSIDE, release, run_at_work, step_of
 from .starting import begin_again, work_off
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def take_result(draft: Draft, run: StepRun, held: Held) -> None:
         hold(draft, run, held)
         if run.type in OUTSIDE:
             draft.owe(CancelStep(run.id))
+        elif run.type == "receive":
+            draft.owe(StopAwaiting(run.id))
     else:
         apply_result(draft, run, held)
 
@@ -70,12 +72,12 @@ def apply_result(draft: Draft, run: StepRun, held: Held) -> None:
     """Let a result take effect now."""
     failure = held.failure
     if failure is None:
-        later(draft, "complete", run.id, held.output)
+        draft.later("complete", run.id, held.output)
         return
     work = step_of(draft, run).work
     if isinstance(work, Child) and work.on_failure == "continue" and failure.code != "TIMEOUT":
         error = {"code": failure.code, "message": failure.message}
-        later(draft, "complete", run.id, {"status": "failed", **failure.details, "error": error})
+        draft.later("complete", run.id, {"status": "failed", **failure.details, "error": error})
         return
     attempt_failed(
         draft,
@@ -99,7 +101,7 @@ def clock_ran_out(draft: Draft, timer: Timer) -> None:
 def apply_clock(draft: Draft, run: StepRun, timer: Timer) -> None:
     """Let a clock take effect."""
     if timer.kind == "wait":
-        later(draft, "complete", run.id, None)
+        draft.later("complete", run.id, None)
     elif timer.kind == "retry":
         begin_again(draft, run)
     else:

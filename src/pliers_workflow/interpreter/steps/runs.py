@@ -8,11 +8,11 @@ been overtaken when its turn comes, so every task looks first whether its run is
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from .. import approvals
 from ..clocks import cancel_timer, start_timer
 from ..commands import CancelInstance
 from ..effects import CancelStep, CloseIncident, SendOrder, StopAwaiting
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..draft import Draft
     from ..step_runs import StepRun
 
-Task: TypeAlias = Literal["begin", "go_on", "complete", "fail", "propagate", "undo"]
 CancelReason: TypeAlias = Literal["state_left", "not_needed", "failed", "cancelled", "retried"]
 
 #: Types whose work is left to workers, with a job.
@@ -37,13 +36,6 @@ INPUT_MAX_BYTES: Final = 256_000
 OUTPUT_MAX_BYTES: Final = 256_000
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-def later(draft: Draft, task: Task, *arguments: Any) -> None:
-    """Put a task on the agenda."""
-    if draft.agenda is None:
-        draft.agenda = deque()
-    draft.agenda.append((task, *arguments))
 
 
 def step_of(draft: Draft, run: StepRun) -> Step:
@@ -126,6 +118,8 @@ def release(draft: Draft, run: StepRun, *, abandoned: bool) -> None:
         draft.owe(CancelStep(run.id))
     elif run.type == "receive":
         draft.owe(StopAwaiting(run.id))
+    elif run.type == "approval":
+        approvals.leave(draft, run.id)
     elif run.type == "sub_workflow" and abandoned and run.child is not None:
         name = f"order/cancel/{run.id}/{run.attempt}"
         draft.owe(SendOrder(name, run.child, CancelInstance(f"{draft.instance.id} does not need it any more")))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from pliers_workflow.definition.expressions import ExpressionError
 from pliers_workflow.definition.step_chart import (
+    Ask,
     Child,
     Conditional,
     Emit,
@@ -28,8 +29,8 @@ from .compensating import undo
 from .ending import complete
 from .failing import fail, failure_of, propagate
 from .joins import go_on, start_conditional, start_for_each, start_parallel, start_sequential
-from .leaves import start_assign, start_emit, start_outside, start_receive, start_wait
-from .runs import cancel_below, later, run_at_work, step_of
+from .leaves import start_approval, start_assign, start_emit, start_outside, start_receive, start_wait
+from .runs import cancel_below, run_at_work, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def work_off(draft: Draft) -> None:
 def start_steps(draft: Draft, state: State) -> None:
     """A state has been entered: begin its steps."""
     assert state.steps is not None
-    later(draft, "begin", state.steps, None, state.id)
+    draft.later("begin", state.steps, None, state.id)
     work_off(draft)
 
 
@@ -69,7 +70,7 @@ def begin(
     undoes: int | None = None,
     given: dict[str, Any] | None = None,
 ) -> None:
-    """Begin a step, or skip it, where its condition is false. `given`: further names for its expressions."""
+    """Begin a step, or skip it, where its condition is false. `given`: further names for it and what is inside."""
     draft.budget.spend(STEP_COST)
     parent = run_at_work(draft, parent_id)
     names = given or {}
@@ -97,6 +98,7 @@ def begin(
         index=index,
         started_at=draft.now,
         undoes=undoes,
+        names=given or {},
     )
     try:
         with seen_from(draft, parent, state, names):
@@ -107,7 +109,7 @@ def begin(
     except ExpressionError as error:
         if run.id not in draft.instance.machine.steps:
             draft.emit(StepStarted(run))
-        later(draft, "fail", run.id, failure_of(error, run))
+        draft.later("fail", run.id, failure_of(error, run))
 
 
 def begin_again(draft: Draft, run: StepRun) -> None:
@@ -120,17 +122,12 @@ def begin_again(draft: Draft, run: StepRun) -> None:
         failure=None, held=None, child=None,
     )  # fmt: skip
     try:
-        with seen_from(draft, run, run.state, _undone(draft, run)):
+        with seen_from(draft, run, run.state):
             _STARTS[type(step.work)](draft, step, fresh)
     except ExpressionError as error:
         if draft.instance.machine.steps[run.id] is before:
             draft.emit(StepRetried(fresh))
-        later(draft, "fail", run.id, failure_of(error, fresh))
-
-
-def _undone(draft: Draft, run: StepRun) -> dict[str, Any]:
-    """What a compensation sees besides: the output of what it undoes."""
-    return {} if run.undoes is None else {"output": draft.instance.machine.undo[str(run.undoes)].output}
+        draft.later("fail", run.id, failure_of(error, fresh))
 
 
 def _wanted(draft: Draft, step: Step, parent: StepRun | None, branch: str | None) -> bool:
@@ -148,14 +145,14 @@ def _skip(draft: Draft, step: Step, run: StepRun) -> None:
     if run.undoes is not None:
         # Nothing has to be undone after all: on record as a compensation that did nothing.
         draft.emit(StepStarted(run))
-        later(draft, "complete", run.id, None)
+        draft.later("complete", run.id, None)
         return
     kept_in = scope_of(draft.instance.machine, run) if step.kept and run.index is None else None
     if kept_in == run.id:
         kept_in = None
     draft.emit(StepSkipped(step.path, step.id, run.state, run.parent, run.branch, run.index, kept_in))
     if run.parent is not None:
-        later(draft, "go_on", run.parent)
+        draft.later("go_on", run.parent)
 
 
 _STARTS: dict[type, Callable[[Draft, Step, StepRun], None]] = {
@@ -164,6 +161,7 @@ _STARTS: dict[type, Callable[[Draft, Step, StepRun], None]] = {
     Wait: start_wait,
     Emit: start_emit,
     Receive: start_receive,
+    Ask: start_approval,
     Child: start_child,
     Sequential: start_sequential,
     Parallel: start_parallel,
