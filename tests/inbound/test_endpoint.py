@@ -174,3 +174,15 @@ async def test_tenants_do_not_hear_each_other(shop: World) -> None:
     mine = (await shop.admin("POST", "/events", EVENT, headers=STRUCTURED, status=202)).json()["events"][0]
     assert (mine["status"], mine["duplicate"]) == ("matched", False)
     await other("GET", f"/events/{mine['id']}", status=404)
+
+
+async def test_a_repetition_may_come_another_way(shop: World) -> None:
+    """The same key with the same event is the same request, whichever node it is sent to and whoever carries it."""
+    key = STRUCTURED | {"Idempotency-Key": "k1"}
+    await shop.admin("POST", "/events", EVENT, headers=key | {"User-Agent": "one", "Host": "one:8081"}, status=202)
+    again = await shop.admin(
+        "POST", "/events", EVENT, headers=key | {"User-Agent": "two", "Host": "two:8082"}, status=202
+    )
+    assert again.json()["events"][0]["duplicate"]
+    other = await shop.admin("POST", "/events", EVENT | {"id": "e2"}, headers=key, status=422)
+    assert other.json()["code"] == "idempotency_key_reused"

@@ -6,9 +6,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import FireTrigger, UpdateData
+from pliers_workflow.runtime.inbound.inbox import Inbox
 from pliers_workflow.runtime.inbound.waiting import Waits
 from tests.inbound.office import PAID, Shop, event, order_document, outcomes
 
@@ -174,3 +177,25 @@ async def test_many_instances_race_for_one_event(make_shop: Callable[..., Awaita
     assert sorted(states) == ["packing", *["placed"] * 11]
     row = await shops[0].event_row(row.id)
     assert (row.status, outcomes(row)) == ("matched", [("paid", "delivered")])
+
+
+async def test_an_event_whose_connection_breaks_is_left_for_the_sweep(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the driver calls a broken connection, it is told as one; the event stays `received`, and is carried out."""
+
+    async def breaks(*_: object) -> bool:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    definition = await shop.publish(order_document())
+    order = await shop.order(definition, "A1")
+    monkeypatch.setattr(Inbox, "_settle", breaks)
+    with capture_logs() as logs:
+        row = await shop.sent(event("e1", order="A1", amount=10))
+    assert row.status == "received"
+    assert [(entry["event"], entry["id"]) for entry in logs] == [("event_left_for_later", row.id)]
+    monkeypatch.undo()
+    await shop.engine.pool.execute("UPDATE inbound_events SET lease_until = now() - interval '1 s'")
+    await shop.engine.inbox.sweep()
+    assert (await shop.event_row(row.id)).status == "matched"
+    assert await shop.state(order) == "packing"

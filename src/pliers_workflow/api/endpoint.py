@@ -86,6 +86,12 @@ class RawBody(Struct, frozen=True):
     content_type: str
     headers: dict[str, str]
 
+    @property
+    def said(self) -> tuple[str, dict[str, str], bytes]:
+        """What the caller says: the content, and the headers that belong to it. The others say who carries it, and where to."""
+        attributes = {name: value for name, value in self.headers.items() if name.startswith("ce-")}
+        return self.content_type, attributes, self.content
+
 
 class Reply(Struct, frozen=True):
     """What an endpoint answers. `value` is encoded as JSON; None: no body (204)."""
@@ -137,7 +143,8 @@ class Call:
         """The Idempotency-Key as the services keep it; None when the caller sent none."""
         if self.key is None:
             return None
-        body_hash = sha256(_hash_encode(self.body)).digest()
+        body = self.body.said if isinstance(self.body, RawBody) else self.body
+        body_hash = sha256(_hash_encode(body)).digest()
         return RequestKey(self.principal.user_id, f"{self.method} /api/v1{self.path}", self.key, body_hash)
 
 

@@ -84,7 +84,8 @@ class HttpClient:
             "accept: application/json",
         ]
         if body is not None:
-            lines.append("content-type: application/json")
+            if "content-type" not in (headers or {}):
+                lines.append("content-type: application/json")
             lines.append(f"content-length: {len(body)}")
         elif method not in ("GET", "HEAD"):
             lines.append("content-length: 0")

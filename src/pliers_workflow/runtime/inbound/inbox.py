@@ -198,9 +198,9 @@ class Inbox:
                     await self.waits.look_for(stored.tenant_id, stored.id)
             except LATER as error:
                 # It stays `received`; the sweep of some node comes back to it.
-                _log.warning("event_left_for_later", tenant=stored.tenant_id, event=stored.id, error=repr(error))
+                _log.warning("event_left_for_later", tenant=stored.tenant_id, id=stored.id, error=repr(error))
             except Exception:
-                _log.exception("event_failed", tenant=stored.tenant_id, event=stored.id)
+                _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
 
     async def _settle(self, stored: Stored, acted: Acted, only: set[tuple[str, str]] | None) -> bool:
         results, status = acted.results, acted.status

@@ -30,6 +30,7 @@ from pliers_workflow.interpreter.commands import InboundEvent
 from pliers_workflow.storage import canonical, queries
 
 from ..answers import EngineError
+from ..failures import DATABASE_AWAY
 from ..mapping import Failure
 from .delivering import result, taken
 from .matching import Match, Scope, match
@@ -57,7 +58,7 @@ _SWEEP_SIZE: Final = 500
 _OVERLOOKED_AFTER: Final = timedelta(seconds=30)
 
 #: The database is away, or this node has too much to do: somebody comes back to it.
-LATER: Final = (EngineError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+LATER: Final = (EngineError, *DATABASE_AWAY)
 
 Offer = asyncpg.Record
 """A row of `for_instances`, `for_event` or `lapsed`: an event that waits, and an instance that has its key."""
