@@ -30,7 +30,7 @@ async def run(seeds: list[str], arguments: argparse.Namespace) -> list[Verdict]:
         verdicts.append(verdict)
         print(f"seed {seed}: {'FAILED' if verdict.faults else 'green'} {json.dumps(verdict.counts)}", flush=True)
         for fault in verdict.faults[:_TOLD_MAX]:
-            print(f"  seed {seed}: {fault}"[:4000], flush=True)
+            print(f"  seed {seed}: {fault}"[:400], flush=True)
         if verdict.faults:
             more = len(verdict.faults) - _TOLD_MAX
             print(f"  {f'and {more} more; ' if more > 0 else ''}everything is in {arguments.folder / f'seed-{seed}'}")

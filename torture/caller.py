@@ -51,8 +51,21 @@ class Call(Struct):
     status: int = 0
     answer: Any = None
     sends: int = 0
+    #: what names it in the history; "": its key
+    mark: str = ""
+    content_type: str = "application/json"
     #: sends that nobody answered; what became of them nobody knows
     unanswered: int = 0
+
+    @property
+    def name(self) -> str:
+        """What names it in the history."""
+        return self.mark or self.key
+
+    @property
+    def starts(self) -> bool:
+        """It begins an instance."""
+        return self.deed.kind in ("start", "submit")
 
     @property
     def ok(self) -> bool:
@@ -96,6 +109,7 @@ class Calls:
         headers = {"authorization": f"Bearer {token}"}
         if call is not None:
             headers["idempotency-key"] = call.key
+            headers["content-type"] = call.content_type
         payload = None if body is None else msgspec.json.encode(body)
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _PATIENCE

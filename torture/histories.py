@@ -142,6 +142,8 @@ def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tup
             changed = next((event for event in events if event["type"] == "workflow.data.changed"), {})
             data: dict[str, Any] = changed.get("set", {})
             return Deed("update_data", "", user, {k: v for k, v in data.items() if k != "last"}), data.get("last", "")
+        case "correlate":
+            return Deed("correlate", order.get("action", "receive"), user, order["event"]), order["event"]["id"]
         case "fire_timer":
             return Deed("fire_timer", "", user), ""
         case kind:

@@ -16,14 +16,13 @@ _EXPECTED: Final = frozenset(
         "connection_lost",
         "batch_again",
         "drain_gave_up",
-        "start_left_for_later",
         "started_jobs_stay_for_now",
         "database unavailable",
         "health check failed",
     }
 )
-#: And every service: that it waits for its database.
-_WAITS: Final = re.compile(r"_waits?_for_database$")
+#: And every service: that it waits for its database, or leaves something for later.
+_WAITS: Final = re.compile(r"_waits?_for_database$|_wait$|_left_for_later$|_left_to_sweep$")
 #: A node that starts while its database goes away says why, and ends; whoever runs it starts it again.
 _START_FAILED: Final = re.compile(
     r"^Application startup failed|"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
@@ -20,6 +22,8 @@ REQUESTERS: Final = tuple(f"requester{number}" for number in range(1, 7))
 MANAGERS: Final = {name: f"manager{1 + place % 2}" for place, name in enumerate(REQUESTERS)}
 BOARD: Final = tuple(f"board{number}" for number in range(1, 6))
 LEGAL: Final = tuple(f"legal{number}" for number in range(1, 4))
+#: sends events, and may do nothing else
+CARRIER: Final = "carrier1"
 #: may do everything with every instance
 OPERATOR: Final = "operator1"
 _INSTANCES: Final = "/api/v1/workflow-instances"
@@ -47,12 +51,14 @@ async def make_people(admin: Api) -> Cast:
     for role, names in (("board", BOARD), ("legal", LEGAL)):
         for name in names:
             await ensure_user(admin, name, roles=[role])
-    await ensure_user(admin, OPERATOR)
+    permissions = {OPERATOR: ["operator"], CARRIER: ["events"]}
+    for name in permissions:
+        await ensure_user(admin, name)
     ids, tokens = {}, {}
-    for name in (*REQUESTERS, *sorted(set(MANAGERS.values())), *BOARD, *LEGAL, OPERATOR):
+    for name in (*REQUESTERS, *sorted(set(MANAGERS.values())), *BOARD, *LEGAL, *permissions):
         ids[name] = (await admin.get(f"/api/v1/users/{name}"))["id"]
-        permissions = ["operator"] if name == OPERATOR else []
-        made = await admin.do("POST", "/api/v1/tokens", {"user": name, "name": "torture", "permissions": permissions})
+        body = {"user": name, "name": "torture", "permissions": permissions.get(name, [])}
+        made = await admin.do("POST", "/api/v1/tokens", body)
         tokens[name] = made["secret"]
     return Cast(ids, tokens)
 
@@ -153,6 +159,39 @@ class Person:
                     break
                 await asyncio.sleep(0.1)
         return call
+
+    async def tell(self, event_type: str, event_id: str, data: dict[str, Any], *, starts: bool) -> Call:
+        """Send an event. It goes by its id: the same one may be sent by several."""
+        body = {"specversion": "1.0", "id": event_id, "source": "torture", "type": event_type, "data": data}
+        deed = Deed("start" if starts else "event", event_type, self.name)
+        return await self._send(Call(
+            self.workflow.number, self._key(), deed, "POST", "/api/v1/events", body, 0, _now(), mark=event_id,
+            content_type="application/cloudevents+json",
+        ))  # fmt: skip
+
+    async def find(self, *, externalKey: str, within: float) -> Any:  # noqa: N803 - as the API calls it
+        """Look for the instance until it is there."""
+        path = f"/api/v1/workflows/torture_{self.workflow.kind}/instances?externalKey={externalKey}"
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            page = await self.workflow.calls.read(path, self.workflow.cast.tokens[OPERATOR], self.chance)
+            if page and page["items"]:
+                self.workflow.instance = page["items"][0]["id"]
+                return page["items"][0]
+            await self.wait(0.1, 0.4)
+        return None
+
+    async def until(self, holds: Callable[[Any], bool], *, within: float) -> None:
+        """Look at the instance until it is as wanted; a fault when it does not become so."""
+        until, seen = time.monotonic() + within, None
+        while time.monotonic() < until:
+            seen = await self.look()
+            if seen is not None and holds(seen):
+                return
+            await self.wait(0.1, 0.6)
+        self.workflow.faults.append(
+            f"instance {self.workflow.instance} has not become what it must within {within:g} s: {seen}"
+        )
 
     async def look(self) -> Any:
         """Read the instance at some node: what was acknowledged must be there."""

@@ -185,7 +185,7 @@ async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> No
     by_workflow: dict[int, list[Call]] = defaultdict(list)
     for call in made:
         by_workflow[call.workflow].append(call)
-    starts = {call.key: call for call in made if call.deed.kind in ("start", "submit")}
+    starts = {call.name: call for call in made if call.starts}
     started: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     lateness: list[float] = []
@@ -201,7 +201,7 @@ async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> No
             if start is None:
                 faults.append(f"no call started it; it bears the mark {rows[0].mark!r}")
             else:
-                started[start.key] += 1
+                started[start.name] += 1
                 calls = by_workflow[start.workflow]
             late, told = judge.judge(KINDS[kind], instance_id, rows, calls, found, cast)
             lateness += late
@@ -214,6 +214,8 @@ async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> No
             verdict.faults += [f"instance {instance_id}: {fault}" for fault in faults]
             verdict.evidence += _tell(instance_id, faults, lines, calls)
     for key, call in starts.items():
+        if call.status and not call.ok:
+            verdict.faults.append(f"{key} was to start an instance and was refused: {call.answer!r}"[:1000])
         if call.ok and started[key] != 1:
             verdict.faults.append(
                 f"{key} was accepted and has started {started[key]} instances: {call.answer!r}"[:1000]

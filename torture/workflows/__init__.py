@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..model import Model, Row
 from ..people import Workflow
-from . import claim, clock, form, plan
+from . import claim, clock, form, parcel, plan
 
 
 class Kind(Struct, frozen=True):
@@ -26,4 +26,5 @@ KINDS: Final = {
     "clock": Kind(clock.DOCUMENT, 2, clock.drive, clock.Clockwork),
     "form": Kind(form.DOCUMENT, 3, form.drive, form.Form),
     "plan": Kind(plan.DOCUMENT, 3, plan.drive, plan.Plan),
+    "parcel": Kind(parcel.DOCUMENT, 3, parcel.drive, parcel.Parcel),
 }
