@@ -53,6 +53,9 @@ class ExecutionSettings(BaseModel):
     idempotency_ttl: float = Field(86_400, gt=0)
     #: seconds a step may run on a worker, where its definition says nothing shorter (spec: `maxStepExecutionTime`)
     max_step_execution_time: float = Field(300, gt=0)
+    #: instances of one tenant that may be under way at once, the same on every node; more are started as `pending`, and begin in
+    #: the order of their starts as soon as there is room. 0: any number
+    max_concurrent_instances: int = Field(0, ge=0)
     #: timers claimed at once
     timer_batch_size: int = Field(500, ge=1, le=5000)
     #: how often due timers are looked for when nothing wakes the dispatcher

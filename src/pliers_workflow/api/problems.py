@@ -85,6 +85,7 @@ REASONS: Final[Mapping[Reason, Kind]] = _reasons(
         Reason.INSTANCE_EXISTS: (409, "STATE_TRANSITION_ERROR", "Instance exists"),
         Reason.REVISION_CONFLICT: (412, "STATE_TRANSITION_ERROR", "Instance has changed"),
         Reason.INSTANCE_ENDED: (409, "STATE_TRANSITION_ERROR", "Instance has ended"),
+        Reason.NOT_BEGUN: (409, "STATE_TRANSITION_ERROR", "Instance has not begun"),
         Reason.SUSPENDED: (409, "STATE_TRANSITION_ERROR", "Instance is suspended"),
         Reason.NOT_SUSPENDED: (409, "STATE_TRANSITION_ERROR", "Instance is not suspended"),
         Reason.UNKNOWN_USER: (422, "VALIDATION_ERROR", "Unknown user"),

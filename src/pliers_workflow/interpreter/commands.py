@@ -50,6 +50,12 @@ class StartInstance(Struct, frozen=True, tag="start", omit_defaults=True):
     external_key: str | None = None
     #: set where a sub-workflow step started it
     parent: Parent | None = None
+    #: it is to wait for its turn: it stays `pending` until `BeginInstance`
+    queued: bool = False
+
+
+class BeginInstance(Struct, frozen=True, tag="begin"):
+    """Let an instance that was queued enter its first state."""
 
 
 class FireTrigger(Struct, frozen=True, tag="fire", omit_defaults=True):
@@ -192,6 +198,7 @@ class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
 
 Order: TypeAlias = (
     StartInstance
+    | BeginInstance
     | FireTrigger
     | RecordDecision
     | UpdateData

@@ -35,6 +35,12 @@ class WorkflowStarted(_Event, frozen=True, tag="workflow.started"):
     external_key: str | None = None
     #: the sub-workflow step for which it runs
     parent: Parent | None = None
+    #: it waits for its turn; `WorkflowBegun` follows in a later row
+    queued: bool = False
+
+
+class WorkflowBegun(_Event, frozen=True, tag="workflow.begun"):
+    """Its turn has come: an instance that was queued enters its first state."""
 
 
 class StateEntered(_Event, frozen=True, tag="workflow.state.entered"):
@@ -408,7 +414,7 @@ class WorkflowCancelled(_Event, frozen=True, tag="workflow.cancelled"):
 
 
 Event: TypeAlias = (
-    WorkflowStarted | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged
+    WorkflowStarted | WorkflowBegun | StateEntered | StateExited | TransitionTaken | StateChanged | DataChanged | TitleChanged
     | CorrelationKeysChanged | NoteLogged
     | TriggerRaised | ErrorOccurred | TimerScheduled | TimerCancelled | TimeoutOccurred
     | ChainStarted | StageAsked | StageSkipped | ApprovalRequested | ApprovalGranted | ApprovalRejected | ChangesRequested

@@ -136,6 +136,10 @@ def _workflow_started(instance: Instance, event: e.WorkflowStarted, at: datetime
     instance.external_key = event.external_key
     instance.machine.parent = event.parent
     instance.created_at = at
+    instance.started_at = None if event.queued else at
+
+
+def _workflow_begun(instance: Instance, event: e.WorkflowBegun, at: datetime) -> None:
     instance.started_at = at
 
 
@@ -247,6 +251,7 @@ def _timer_gone(instance: Instance, event: e.TimerCancelled | e.TimeoutOccurred,
 #: Event type -> what it changes. Every event is here; a test holds that.
 APPLY: dict[type[Struct], Callable[[Instance, Any, datetime], None]] = {
     e.WorkflowStarted: _workflow_started,
+    e.WorkflowBegun: _workflow_begun,
     e.StateEntered: _state_entered,
     e.StateExited: _state_exited,
     e.TransitionTaken: _for_reading,

@@ -18,6 +18,7 @@ from pliers_workflow.definition.tree import ENGINE_PREFIXES, ENGINE_TRIGGERS
 from . import approvals, firing, life, returning, statechart, steps
 from .clocks import start_timer
 from .commands import (
+    BeginInstance,
     CancelInstance,
     CompleteStep,
     DeliverEvent,
@@ -43,6 +44,7 @@ from .events import (
     StatusChanged,
     TitleChanged,
     TransitionTaken,
+    WorkflowBegun,
     WorkflowStarted,
 )
 from .facts import Needs
@@ -68,6 +70,8 @@ TITLE_MAX = 500
 #: The order of the budget for a command in a batch: about 5 ms of work.
 BUDGET_STEPS = 20_000
 
+#: What can be done with an instance that waits for its turn.
+_WHILE_PENDING = frozenset({BeginInstance, CancelInstance})
 #: What can be done with a suspended instance: results that come meanwhile are kept.
 _WHILE_SUSPENDED = frozenset({ResumeInstance, CancelInstance, CompleteStep, FailStep})
 #: Rejections by which the order itself came too late, or from the wrong person; the others are the definition's fault.
@@ -135,6 +139,10 @@ def _refused_at_once(instance: Instance, command: Command) -> Reason | None:
     status = instance.status
     if instance.ended:
         return Reason.INSTANCE_ENDED
+    if kind is BeginInstance or status is Status.PENDING:
+        if status is not Status.PENDING:
+            return Reason.INSTANCE_EXISTS
+        return Reason.NOT_BEGUN if kind not in _WHILE_PENDING else None
     if status is Status.SUSPENDED:
         if kind not in _WHILE_SUSPENDED and not (kind is DeliverEvent and _is_awaited(command)):
             return Reason.SUSPENDED
@@ -178,8 +186,8 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
 
 def _derive_status(draft: Draft, before: Instance) -> None:
     instance = draft.instance
-    if instance.status is Status.SUSPENDED or instance.ended:
-        return
+    if instance.status is Status.SUSPENDED or instance.ended or not instance.configuration:
+        return  # without a state it has not begun
     answered = before.status is Status.ESCALATED and any(type(event) in _ANSWERS for event in draft.events)
     status = life.status_of(instance, attended=answered)
     if status is not instance.status:
@@ -241,6 +249,7 @@ def _start(draft: Draft, order: StartInstance) -> None:
             submission=order.submission,
             external_key=order.external_key,
             parent=order.parent,
+            queued=order.queued,
         )
     )
     if order.parent is not None:
@@ -249,6 +258,23 @@ def _start(draft: Draft, order: StartInstance) -> None:
     if requester != actor.user:
         draft.allow(())
     check_data(draft, order.data)
+    if not order.queued:
+        _enter(draft)
+
+
+def _begin(draft: Draft, _: BeginInstance) -> None:
+    draft.allow(())
+    draft.emit(WorkflowBegun())
+    _enter(draft)
+
+
+def _could_not_begin(draft: Draft, _: BeginInstance, refusal: Refused) -> None:
+    draft.emit(WorkflowBegun())
+    life.fail_for_good(draft, refusal.reason.value, refusal.reason.message)
+
+
+def _enter(draft: Draft) -> None:
+    chart = draft.chart
     if chart.workflow_clock is not None:
         clock = chart.workflow_clock
         assert clock.after_ms is not None
@@ -380,6 +406,7 @@ def _decide(draft: Draft, order: RecordDecision) -> None:
 
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     StartInstance: _start,
+    BeginInstance: _begin,
     FireTrigger: _fire,
     RecordDecision: _decide,
     UpdateData: update_data,
@@ -394,6 +421,7 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
 }
 #: Orders that nobody stands behind who could do anything about a refusal: what happens instead.
 _UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {
+    BeginInstance: _could_not_begin,
     FireTimer: firing.could_not_fire,
     CompleteStep: returning.could_not_record,
     FailStep: returning.could_not_record,

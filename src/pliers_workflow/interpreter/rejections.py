@@ -31,6 +31,7 @@ class Reason(StrEnum):
         "The instance has changed since you read it; read it again and repeat what still makes sense.",
     )
     INSTANCE_ENDED = "instance_ended", "The instance has ended; nothing can be done with it any more."
+    NOT_BEGUN = "not_begun", "The instance waits for its turn; it begins by itself as soon as others have ended."
     SUSPENDED = "suspended", "The instance is suspended; resume it first."
     NOT_SUSPENDED = "not_suspended", "The instance is not suspended, so there is nothing to resume."
     # about the person

@@ -23,6 +23,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
 from pliers_workflow.storage.database import open_pool
 
+from .admission import Admission, queued
 from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
@@ -79,7 +80,8 @@ class Engine:
         #: set when this node is told to stop: it takes no new work, and whoever waits for something on it goes elsewhere
         self.draining = asyncio.Event()
         self._drained: asyncio.Task[None] | None = None
-        self.wakeups = Wakeups(due_within=settings.execution.timer_poll)
+        self._limited = settings.execution.max_concurrent_instances > 0
+        self.wakeups = Wakeups(due_within=settings.execution.timer_poll, limited=self._limited)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
         self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
@@ -128,6 +130,13 @@ class Engine:
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
         self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, owner=self.node)
+        self.admission = Admission(
+            pool,
+            self._execute_background,
+            self.wakeups,
+            limit=settings.execution.max_concurrent_instances,
+            owner=self.node,
+        )
         self.feed = Feed(pool, readers, settings.feed, self.wakeups, owner=self.node)
         self.database = DatabaseCheck(readers)
         limits = settings.monitoring
@@ -137,6 +146,7 @@ class Engine:
                 DatabaseProbe(limits),
                 LogProbe(limits),
                 JobsProbe(limits),
+                self.admission,
                 NodesProbe(),
                 LeasesProbe(),
                 NodeProbe(self.node, self.pipeline, self.messenger, self.registrar),
@@ -145,7 +155,7 @@ class Engine:
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
             self.housekeeping, self.timers, self.orders, self.children, self.step_worker, self.rescuer, self.inbox.delayed,
-            self.feed.relay, self.feed.lanes,
+            self.admission, self.feed.relay, self.feed.lanes,
         ]  # fmt: skip
 
     async def start(self, *, services: bool = True) -> None:
@@ -239,6 +249,8 @@ class Engine:
         """
         if not identity.is_uuid(instance_id):
             return NotFound()
+        if self._limited:
+            command = queued(command)
         return await asyncio.shield(
             self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
         )

@@ -124,7 +124,7 @@ class Fold:
         )
         after.machine.format = self.format
         hash_ = next_hash(self.hash, record)
-        from_state = before.current_state if before is not None else None
+        from_state = (before.current_state or None) if before is not None else None
         self.rows.append(_Row(pending, outcome, from_state, record, self.hash, hash_))
         self.answers.append((pending, Accepted(after, after.revision, outcome.events, at)))
         self.hash = hash_
@@ -213,7 +213,7 @@ class Fold:
             command, after = row.pending.command, row.outcome.instance
             writes.history(
                 tenant_id, instance_id, after.revision, command.id, _tag(command.order), row.from_state,
-                after.current_state, row.record, row.at, command.actor.user, row.previous_hash, row.hash,
+                after.current_state or None, row.record, row.at, command.actor.user, row.previous_hash, row.hash,
             )  # fmt: skip
             request = row.pending.request
             if request is not None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from pliers_workflow.interpreter.instance import Status
+
 if TYPE_CHECKING:
     from .fold import Fold
 
@@ -29,6 +31,8 @@ HISTORY: Final = "history"
 HORIZON: Final = "horizon"
 #: A message from outside has come in: for whoever finds out whom it concerns.
 INBOUND: Final = "inbound"
+#: An instance has ended or waits for its turn: for whoever lets the next ones begin.
+ADMISSION: Final = "admission"
 #: A node has come or gone.
 NODES: Final = "nodes"
 
@@ -49,11 +53,15 @@ def job(kind: str) -> str:
 TIMER: Final = job("timer")
 TRIGGER: Final = job("trigger")
 
+_UNDER_WAY: Final = frozenset({Status.RUNNING, Status.WAITING, Status.SUSPENDED, Status.ESCALATED})
+
 
 class Wakeups:
     """What happens on this node and on the others, and who wants to know. Used from one event loop."""
 
-    def __init__(self, *, due_within: float) -> None:
+    def __init__(self, *, due_within: float, limited: bool = False) -> None:
+        """`limited`: only so many instances may be under way, and somebody wants to know when one ends."""
+        self._limited = limited
         #: jobs due later than that are no news: whoever claims them looks that often by itself
         self._due_within = due_within
         self._subscribers: defaultdict[str, list[Wake]] = defaultdict(list)
@@ -82,11 +90,13 @@ class Wakeups:
 
     def committed(self, folds: Sequence[Fold]) -> None:
         """A batch was committed: tell of the log, and of jobs that are due soon, by kind. On the hot path."""
-        grown = False
+        grown = room = False
         soonest: dict[str, float] = {}
         for fold in folds:
             if fold.rows:
                 grown = True
+                if self._limited and fold.instance is not None and fold.instance.status not in _UNDER_WAY:
+                    room = True
                 for owed, _ in fold.jobs.values():
                     if owed.due_at is not None:
                         delay = (owed.due_at - fold.now).total_seconds()
@@ -96,6 +106,8 @@ class Wakeups:
             self.wake(HISTORY)
             for kind, delay in soonest.items():
                 self.wake(job(kind), max(0.0, delay))
+            if room:
+                self.wake(ADMISSION)
 
 
 class Slumber:

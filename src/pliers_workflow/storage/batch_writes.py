@@ -106,18 +106,20 @@ class BatchWrites:
         data = None if before is not None and before.data is after.data else _encode(after.data).decode()
         context = None if before is not None and before.context is after.context else _encode(after.context).decode()
         machine = _encode(after.machine).decode()
-        configuration = " ".join(after.configuration)
+        # an instance that has not begun is in no state
+        configuration = " ".join(after.configuration) or None
+        current_state = after.current_state or None
         timeout_at = None if after.ended else after.timeout_at
         if before is not None:
             self._rows["changed"].append((
                 tenant_id, after.id, before.revision, after.revision, directory_revision, history_hash,
-                after.status.value, after.current_state, after.previous_state, configuration, data, context, machine,
+                after.status.value, current_state, after.previous_state, configuration, data, context, machine,
                 after.last_activity_at, timeout_at, after.assigned_to, after.title,
             ))  # fmt: skip
         else:
             self._rows["created"].append((
                 tenant_id, after.id, after.revision, directory_revision, history_hash, after.status.value,
-                after.current_state, after.previous_state, configuration, data, context, machine,
+                current_state, after.previous_state, configuration, data, context, machine,
                 after.last_activity_at, timeout_at, after.assigned_to, after.title, after.definition_id,
                 after.definition_name, after.version, after.submission_id, _encode(after.submission).decode(),
                 after.external_key, after.requester, after.created_by, after.created_at, after.started_at,
@@ -127,7 +129,7 @@ class BatchWrites:
 
     def history(
         self, tenant_id: str, instance_id: str, seq: int, command_id: str, action_type: str, from_state: str | None,
-        to_state: str, record: bytes, executed_at: datetime, executed_by: str | None, previous_hash: bytes, hash_: bytes,
+        to_state: str | None, record: bytes, executed_at: datetime, executed_by: str | None, previous_hash: bytes, hash_: bytes,
     ) -> None:  # fmt: skip
         """One history row."""
         self._rows["history"].append((

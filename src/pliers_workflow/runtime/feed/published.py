@@ -94,15 +94,20 @@ _RUN: Final = fields(
 #: By type. What every event's data begin with is put before (`common`).
 RULES: Final[Mapping[str, Rule]] = {
     "workflow.started": Rule(
-        "an instance has begun",
+        "an instance was started; `queued`: it waits for its turn",
         fields(
             "requester",
             "submission_id",
             "external_key",
+            "queued",
             started_by="created_by",
             initial_state=lambda envelope: envelope.row.to_state,
         ),
         fields("data", "context", "submission"),
+    ),
+    "workflow.begun": Rule(
+        "an instance that was queued has begun",
+        {"initialState": lambda envelope: envelope.row.to_state},
     ),
     "workflow.state.entered": Rule("a state has become active", fields("state")),
     "workflow.state.exited": Rule("a state is not active any more", fields("state")),

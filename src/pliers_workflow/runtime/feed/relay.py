@@ -38,6 +38,9 @@ _LEASE_SECONDS: Final = 10.0
 _RENEW_EVERY: Final = 3.0
 #: how often `moved_at` is brought up to date where the log does not grow: its age is what health watches
 _TOUCH_EVERY: Final = 5.0
+#: seconds between two moves, however busy the log. A move is four statements and a commit of its own: made after every
+#: batch, it cost as much of PostgreSQL as a transition does, and took a quarter off the rate of 16 callers over HTTP.
+_REST: Final = 0.05
 #: seconds between two looks at the writers that are waited for; a batch takes some milliseconds
 _LOOK_MIN: Final = 0.001
 _LOOK_MAX: Final = 0.05
@@ -93,6 +96,7 @@ class Relay:
                 _log.warning("relay_waits_for_database", error=repr(error))
             except Exception:
                 _log.exception("relay_failed")
+            await asyncio.sleep(_REST)
             await self._slumber.sleep(self._poll)
 
     async def tick(self) -> bool:

@@ -41,9 +41,9 @@ locked AS MATERIALIZED (
         revision = l.revision,
         history_hash = l.history_hash,
         status = l.status::workflow_instance_status,
-        current_state = l.current_state,
+        current_state = coalesce(l.current_state, ''),
         previous_state = l.previous_state,
-        configuration = string_to_array(l.configuration, ' '),
+        configuration = coalesce(string_to_array(l.configuration, ' '), '{}'),
         instance_data = CASE WHEN l.data IS NULL THEN w.instance_data ELSE l.data::jsonb END,
         context_data = CASE WHEN l.context IS NULL THEN w.context_data ELSE l.context::jsonb END,
         machine = l.machine::jsonb,
@@ -52,6 +52,8 @@ locked AS MATERIALIZED (
         timeout_at = l.timeout_at,
         assigned_to = l.assigned_to,
         title = l.title,
+        -- one that was queued begins with the first command that makes it anything else
+        started_at = CASE WHEN l.current_state IS NULL THEN w.started_at ELSE coalesce(w.started_at, l.last_activity_at) END,
         completed_at = CASE WHEN l.status = 'completed' THEN coalesce(w.completed_at, l.last_activity_at) END,
         failed_at = CASE WHEN l.status = 'failed' THEN coalesce(w.failed_at, l.last_activity_at) END,
         cancelled_at = CASE WHEN l.status = 'cancelled' THEN coalesce(w.cancelled_at, l.last_activity_at) END
@@ -69,9 +71,10 @@ created AS (
         cancelled_at, workflow_definition_id, workflow_name, workflow_version, submission_id, submission_data,
         external_key, requester_id, created_by, created_at, started_at, parent_instance_id, parent_step
     )
-    SELECT t.tenant_id, t.id, t.revision, t.history_hash, t.status::workflow_instance_status, t.current_state,
-           t.previous_state, string_to_array(t.configuration, ' '), t.data::jsonb, t.context::jsonb, t.machine::jsonb,
-           t.last_activity_at, t.last_activity_at, t.timeout_at, t.assigned_to, t.title,
+    SELECT t.tenant_id, t.id, t.revision, t.history_hash, t.status::workflow_instance_status,
+           coalesce(t.current_state, ''), t.previous_state, coalesce(string_to_array(t.configuration, ' '), '{}'),
+           t.data::jsonb, t.context::jsonb, t.machine::jsonb, t.last_activity_at, t.last_activity_at,
+           t.timeout_at, t.assigned_to, t.title,
            CASE WHEN t.status = 'completed' THEN t.last_activity_at END,
            CASE WHEN t.status = 'failed' THEN t.last_activity_at END,
            CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
