@@ -251,9 +251,8 @@ class Engine:
             return NotFound()
         if self._limited:
             command = queued(command)
-        return await asyncio.shield(
-            self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
-        )
+        # No shield is needed: a caller's cancellation ends this future, and nothing but the answer hangs on it.
+        return await self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
 
     async def _execute_background(self, tenant_id: str, instance_id: str, command: Command) -> Answer:
         return await self.execute(tenant_id, instance_id, command, background=True)

@@ -324,6 +324,8 @@ class Pipeline:
             for pending in fold.pendings:
                 pending.base_revision = fold.revision
         saved = await save(connection, writes)
+        if len(saved) == len(written):
+            return folds, set()
         return folds, {fold for fold in written if fold.key[1] not in saved}
 
     def _requeue(self, batch: Batch) -> None:

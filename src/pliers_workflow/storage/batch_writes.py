@@ -25,21 +25,16 @@ if TYPE_CHECKING:
     from pliers_workflow.interpreter.effects import CloseIncident, OpenWorkItem, SettleWorkItem
     from pliers_workflow.interpreter.instance import Incident, Instance
 
-#: The parts that a batch may have, in the order of their sections: `changed` and `created` are the instances, without one
-#: of which there is no batch; the others are written for these only.
+#: The parts that a batch may have, in groups that are sent together, in the order of their sections. `changed` and
+#: `created` are the instances, without one of which there is no batch; the others are written for these only.
 PARTS: Final = (
-    "changed",
-    "created",
-    "history",
-    "opened",
-    "settled",
-    "jobs",
-    "dropped",
-    "incidents",
-    "resolved",
-    "keys",
-    "correlated",
-    "uncorrelated",
+    ("changed",),
+    ("created",),
+    ("history",),
+    ("opened", "settled"),
+    ("jobs", "dropped"),
+    ("incidents", "resolved", "correlated", "uncorrelated"),
+    ("keys",),
 )
 
 
@@ -92,7 +87,7 @@ class BatchWrites:
 
     def __init__(self, key_ttl: timedelta) -> None:
         self._key_ttl = math.ceil(key_ttl.total_seconds())
-        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in PARTS}
+        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for group in PARTS for name in group}
 
     def instance(
         self,

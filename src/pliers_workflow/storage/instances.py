@@ -78,21 +78,24 @@ async def load(
     )
     loaded: dict[Key, Loaded] = {}
     known: dict[int, KnownKey] = {}
+    now: datetime | None = None
     for row in rows:
         position = row[1] - 1
         if row[0] == "k":
             known[position] = KnownKey(row["key_instance"], row["key_seq"], row["key_body"])
             continue
         key = keys[position]
+        if row[2] != now:
+            now = row[2]  # one object for all rows that share it: `parts` writes out one object once
         if row[7] is None:
-            loaded[key] = Loaded(row[2], row[3], None, b"")
+            loaded[key] = Loaded(now, row[3], None, b"")
         elif row[7] == known_at[position]:
-            loaded[key] = Loaded(row[2], row[3], *recent[key])
+            loaded[key] = Loaded(now, row[3], *recent[key])
         else:
             try:
-                loaded[key] = Loaded(row[2], row[3], _instance(key[1], row), row[8])
+                loaded[key] = Loaded(now, row[3], _instance(key[1], row), row[8])
             except NewerFormat as error:
-                loaded[key] = Loaded(row[2], row[3], None, b"", error)
+                loaded[key] = Loaded(now, row[3], None, b"", error)
     return loaded, known
 
 

@@ -7,7 +7,7 @@
 -- array.
 --
 -- To write a new kind of row with a batch, write its part here, joined with `saved`, so that nothing is written for an
--- instance that was overtaken; add its name to `PARTS` and a collecting method to `BatchWrites`, both in
+-- instance that was overtaken; add its name to a group of `PARTS` and a collecting method to `BatchWrites`, both in
 -- `storage/batch_writes.py`. A section `check_PART` is put into the answer and raises where a part did less than was asked.
 --
 -- `writer` announces this transaction to the relay that moves the log's horizon, before any position is taken. `locked`
@@ -28,7 +28,7 @@ locked AS MATERIALIZED (
     SELECT t.*
     FROM writer, given(
         tenant_id text, id uuid, base_revision int, revision int, directory_revision bigint, history_hash bytea,
-        status text, current_state text, previous_state text, configuration text, data text, context text, machine text,
+        status text, current_state text, previous_state text, configuration text, data jsonb, context jsonb, machine jsonb,
         last_activity_at timestamptz, timeout_at timestamptz, assigned_to uuid, title prose
     ) AS t
     JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id AND i.revision = t.base_revision
@@ -44,9 +44,9 @@ locked AS MATERIALIZED (
         current_state = coalesce(l.current_state, ''),
         previous_state = l.previous_state,
         configuration = coalesce(string_to_array(l.configuration, ' '), '{}'),
-        instance_data = CASE WHEN l.data IS NULL THEN w.instance_data ELSE l.data::jsonb END,
-        context_data = CASE WHEN l.context IS NULL THEN w.context_data ELSE l.context::jsonb END,
-        machine = l.machine::jsonb,
+        instance_data = coalesce(l.data, w.instance_data),
+        context_data = coalesce(l.context, w.context_data),
+        machine = l.machine,
         last_activity_at = l.last_activity_at,
         updated_at = l.last_activity_at,
         timeout_at = l.timeout_at,
@@ -73,18 +73,18 @@ created AS (
     )
     SELECT t.tenant_id, t.id, t.revision, t.history_hash, t.status::workflow_instance_status,
            coalesce(t.current_state, ''), t.previous_state, coalesce(string_to_array(t.configuration, ' '), '{}'),
-           t.data::jsonb, t.context::jsonb, t.machine::jsonb, t.last_activity_at, t.last_activity_at,
+           t.data, t.context, t.machine, t.last_activity_at, t.last_activity_at,
            t.timeout_at, t.assigned_to, t.title,
            CASE WHEN t.status = 'completed' THEN t.last_activity_at END,
            CASE WHEN t.status = 'failed' THEN t.last_activity_at END,
            CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
-           t.definition_id, t.definition_name, t.version, t.submission_id, t.submission::jsonb, t.external_key,
+           t.definition_id, t.definition_name, t.version, t.submission_id, t.submission, t.external_key,
            t.requester, t.created_by, t.created_at, t.started_at, t.parent_instance_id, t.parent_step
     FROM writer, given(
         tenant_id text, id uuid, revision int, directory_revision bigint, history_hash bytea, status text,
-        current_state text, previous_state text, configuration text, data text, context text, machine text,
+        current_state text, previous_state text, configuration text, data jsonb, context jsonb, machine jsonb,
         last_activity_at timestamptz, timeout_at timestamptz, assigned_to uuid, title prose, definition_id uuid,
-        definition_name text, version text, submission_id uuid, submission text, external_key prose, requester uuid,
+        definition_name text, version text, submission_id uuid, submission jsonb, external_key prose, requester uuid,
         created_by uuid, created_at timestamptz, started_at timestamptz, parent_instance_id uuid, parent_step text
     ) AS t
     JOIN tenants n ON n.id = t.tenant_id
@@ -121,10 +121,10 @@ history AS (
         executed_at, executed_by, previous_hash, hash
     )
     SELECT h.tenant_id, h.instance_id, h.seq, h.id, h.command_id, h.action_type::workflow_action_type, h.from_state,
-           h.to_state, h.record::json, h.executed_at, h.executed_by, h.previous_hash, h.hash
+           h.to_state, h.record, h.executed_at, h.executed_by, h.previous_hash, h.hash
     FROM given(
         tenant_id text, instance_id uuid, seq int, id uuid, command_id text, action_type text, from_state text,
-        to_state text, record text, executed_at timestamptz, executed_by uuid, previous_hash bytea, hash bytea
+        to_state text, record json, executed_at timestamptz, executed_by uuid, previous_hash bytea, hash bytea
     ) AS h
     JOIN saved s ON s.tenant_id = h.tenant_id AND s.id = h.instance_id
     ORDER BY h.tenant_id, h.instance_id, h.seq
@@ -141,12 +141,12 @@ opened AS (
     SELECT a.tenant_id, a.id, a.instance_id, s.workflow_definition_id, a.item, a.chain, a.stage, a.visit, a.round,
            a.approver_type, a.approver, a.slot,
            CASE WHEN a.approver_type = 'user' THEN a.approver::uuid ELSE a.decided_by END, a.principal, a.timeout_at,
-           a.created_at, a.action::approval_action, a.comments, a.decision_data::jsonb, a.decided_by, a.decided_at,
+           a.created_at, a.action::approval_action, a.comments, a.decision_data, a.decided_by, a.decided_at,
            a.delegated_to, CASE WHEN a.delegated_to IS NOT NULL THEN a.decided_at END, a.weight, a.group_key
     FROM given(
         tenant_id text, id uuid, instance_id uuid, item text, chain text, stage text, visit int, round int,
         approver_type text, approver text, slot int, principal uuid, timeout_at timestamptz, created_at timestamptz,
-        action text, comments prose, decision_data text, decided_by uuid, decided_at timestamptz, delegated_to uuid,
+        action text, comments prose, decision_data jsonb, decided_by uuid, decided_at timestamptz, delegated_to uuid,
         weight int, group_key prose
     ) AS a
     JOIN saved s ON s.tenant_id = a.tenant_id AND s.id = a.instance_id
@@ -157,7 +157,7 @@ opened AS (
 wanted AS MATERIALIZED (
     SELECT a.*
     FROM given(
-        tenant_id text, instance_id uuid, item text, action text, comments prose, decision_data text, decided_by uuid,
+        tenant_id text, instance_id uuid, item text, action text, comments prose, decision_data jsonb, decided_by uuid,
         decided_at timestamptz, delegated_to uuid, weight int, group_key prose, principal uuid
     ) AS a
     JOIN saved s ON s.tenant_id = a.tenant_id AND s.id = a.instance_id
@@ -165,7 +165,7 @@ wanted AS MATERIALIZED (
     UPDATE workflow_approvals w SET
         action = a.action::approval_action,
         comments = a.comments,
-        decision_data = a.decision_data::jsonb,
+        decision_data = a.decision_data,
         decided_by = a.decided_by,
         decided_at = a.decided_at,
         approver_id = coalesce(w.approver_id, a.decided_by),
@@ -193,10 +193,10 @@ jobs AS (
         clock, created_at
     )
     SELECT j.tenant_id, j.id, j.instance_id, j.kind, j.name, j.due_at, j.priority, j.queue, j.definition_name,
-           coalesce(j.payload::jsonb, '{}'), j.attempts_max, j.clock::jsonb, j.created_at
+           coalesce(j.payload, '{}'), j.attempts_max, j.clock, j.created_at
     FROM given(
         tenant_id text, id uuid, instance_id uuid, kind text, name text, due_at timestamptz, priority smallint,
-        queue text, definition_name text, payload text, attempts_max int, clock text, created_at timestamptz
+        queue text, definition_name text, payload jsonb, attempts_max int, clock jsonb, created_at timestamptz
     ) AS j
     JOIN saved s ON s.tenant_id = j.tenant_id AND s.id = j.instance_id
     ON CONFLICT (tenant_id, id) DO UPDATE SET
@@ -223,11 +223,11 @@ incidents AS (
         stage, step, step_id, attempts, details, raised_at, resolved_at, action, reason, resolved_by
     )
     SELECT c.tenant_id, c.instance_id, c.incident, s.workflow_definition_id, c.workflow_name, c.code, c.fingerprint,
-           c.message, c.state, c.stage, c.step, c.step_id, c.attempts, coalesce(c.details::jsonb, '{}'), c.raised_at,
+           c.message, c.state, c.stage, c.step, c.step_id, c.attempts, coalesce(c.details, '{}'), c.raised_at,
            c.resolved_at, c.action, c.reason, c.resolved_by
     FROM given(
         tenant_id text, instance_id uuid, incident text, workflow_name text, code prose, fingerprint prose, message prose,
-        state text, stage text, step text, step_id text, attempts int, details text, raised_at timestamptz,
+        state text, stage text, step text, step_id text, attempts int, details jsonb, raised_at timestamptz,
         resolved_at timestamptz, action text, reason prose, resolved_by uuid
     ) AS c
     JOIN saved s ON s.tenant_id = c.tenant_id AND s.id = c.instance_id
