@@ -6,9 +6,9 @@ setting has a default that serves; durations are seconds.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -79,6 +79,12 @@ class NodeSettings(BaseModel):
     drain_delay: float = Field(0.5, ge=0)
     #: seconds that running work may take to finish when the node stops; what takes longer is given back
     drain_grace: float = Field(20, ge=0)
+
+    @model_validator(mode="after")
+    def _outlives_its_heartbeat(self) -> Self:
+        if self.silent_after <= self.heartbeat:
+            raise ValueError("silent_after must be longer than heartbeat, or nodes take each other for dead")
+        return self
 
 
 class FeedSettings(BaseModel):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
 from pliers_workflow.runtime.engine import Engine
+from pliers_workflow.settings import NodeSettings
 from tests.nodes.conftest import MakeNode, until
 
 
@@ -15,8 +19,8 @@ async def rows(node: Engine) -> list[dict[str, Any]]:
 
 async def test_nodes_register_and_leave(make_node: MakeNode) -> None:
     """Every node has a row while it runs; both know of the other at once, not with the next heartbeat."""
-    first = await make_node("api", node={"heartbeat": 60})
-    second = await make_node("worker", node={"heartbeat": 60})
+    first = await make_node("api", node={"heartbeat": 60, "silent_after": 120})
+    second = await make_node("worker", node={"heartbeat": 60, "silent_after": 120})
     assert [(row["name"], row["role"]) for row in await rows(first)] == [(first.node, "api"), (second.node, "worker")]
     assert [node.name for node in second.registrar.others] == [first.node]
     await until(lambda: [node.name for node in first.registrar.others] == [second.node])
@@ -56,3 +60,9 @@ async def test_an_api_node_claims_nothing(make_node: MakeNode) -> None:
 async def holder(node: Engine) -> str | None:
     name: str | None = await node.pool.fetchval("SELECT owner FROM service_leases WHERE service = 'housekeeping'")
     return name
+
+
+def test_a_node_outlives_its_heartbeat() -> None:
+    """Nodes that would take each other for dead between two heartbeats do not start."""
+    with pytest.raises(ValidationError, match="silent_after must be longer"):
+        NodeSettings(heartbeat=30, silent_after=30)
