@@ -56,6 +56,8 @@ class ExecutionSettings(BaseModel):
     #: instances of one tenant that may be under way at once, the same on every node; more are started as `pending`, and begin in
     #: the order of their starts as soon as there is room. 0: any number
     max_concurrent_instances: int = Field(0, ge=0)
+    #: attempts at a step that is done outside, where its definition says nothing else (spec: `retryAttempts`)
+    retry_attempts: int = Field(3, ge=1, le=100)
     #: timers claimed at once
     timer_batch_size: int = Field(500, ge=1, le=5000)
     #: how often due timers are looked for when nothing wakes the dispatcher
@@ -133,6 +135,15 @@ class StepsSettings(BaseModel):
     breaker_open: float = Field(30, gt=0)
 
 
+class NotificationSettings(BaseModel):
+    """Telling people something."""
+
+    #: address of the service that is handed messages for people (channel `webhook`)
+    webhook_url: str = ""
+    #: `whsec_…`: what messages are signed with, as Standard Webhooks has it
+    webhook_secret: str = ""
+
+
 class CacheSettings(BaseModel):
     """Compiled charts kept in memory (spec: `cache`)."""
 
@@ -208,6 +219,7 @@ class Settings(BaseSettings):
     execution: ExecutionSettings = ExecutionSettings()
     node: NodeSettings = NodeSettings()
     steps: StepsSettings = StepsSettings()
+    notifications: NotificationSettings = NotificationSettings()
     feed: FeedSettings = FeedSettings()
 
     events: EventSettings = EventSettings()

@@ -147,7 +147,7 @@ async def test_steps_are_run_and_their_results_kept(pool: Any, shifts: MakeShift
         (lambda _: asyncio.sleep(60), "TIMEOUT", True),
         (lambda _: 1 / 0, "EXECUTOR_FAILED", True),
         (lambda _: {"bad": "a\0b"}, "OUTPUT_INVALID", False),
-        (lambda _: {1, 2}, "OUTPUT_INVALID", False),
+        (lambda _: object(), "OUTPUT_INVALID", False),
         (lambda _: "x" * 5000, "OUTPUT_TOO_LARGE", False),
         (lambda _: "too much", "OUTPUT_REFUSED", False),
     ],

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace as altered
 
 from pliers_workflow.definition import names, reading, versions
-from pliers_workflow.definition.compiler import compile_definition
+from pliers_workflow.definition.compiler import RETRY_ATTEMPTS, compile_definition
 from pliers_workflow.definition.findings import Finding
 from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
@@ -52,10 +52,13 @@ _ROWS_MAX: Final = 512
 class Catalog:
     """Keeps the definitions of every tenant, and their charts."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], audit: Audit, *, weight_max: int = 200_000) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[Any], audit: Audit, *, weight_max: int = 200_000, retry_attempts: int = RETRY_ATTEMPTS
+    ) -> None:
         self._pool = pool
         self._audit = audit
         self._routes = Routes(pool)
+        self._retry_attempts = retry_attempts
         self._charts = Charts(self._compile, weight_max=weight_max)
         self._rows: OrderedDict[tuple[str, str], DefinitionRow] = OrderedDict()
 
@@ -385,7 +388,7 @@ class Catalog:
         row = _row(record)
         if row.published_at is None:
             raise ConflictError("not_active", f"Version {row.version} of {row.name} is a draft; publish it first.")
-        return await asyncio.to_thread(_chart, row.definition)
+        return await asyncio.to_thread(_chart, row.definition, self._retry_attempts)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -552,10 +555,10 @@ class _Change:
         return next((row for row in self.versions if row["published_at"] is not None), None)
 
 
-def _chart(document: dict[str, Any]) -> Chart:
+def _chart(document: dict[str, Any], retry_attempts: int) -> Chart:
     read = reading.read(document)
     assert read.definition is not None, f"a published definition makes sense: {read.findings[:3]}"
-    return compile_definition(read.definition)
+    return compile_definition(read.definition, retry_attempts=retry_attempts)
 
 
 def _fitting(rows: Sequence[asyncpg.Record], version_or_range: str) -> asyncpg.Record | None:

@@ -37,6 +37,9 @@ from .inbound.inbox import Inbox
 from .jobs.claims import StepClaims
 from .jobs.dead import DeadJobs
 from .jobs.executors import Executors
+from .jobs.executors.http import HttpExecutor
+from .jobs.executors.notification import NotificationExecutor
+from .jobs.executors.script import ScriptExecutor
 from .jobs.limits import StepLimits
 from .jobs.orders import ChildStarter, OrderDispatcher
 from .jobs.payloads import CHILD, ORDER, STEP
@@ -84,11 +87,15 @@ class Engine:
         self.wakeups = Wakeups(due_within=settings.execution.timer_poll, limited=self._limited)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
-        self.catalog = Catalog(pool, self.audit, weight_max=settings.cache.max_size)
+        self.catalog = Catalog(
+            pool, self.audit, weight_max=settings.cache.max_size, retry_attempts=settings.execution.retry_attempts
+        )
         self.directory = Directory(pool, self.audit)
         self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
         self.scripts = ScriptSandbox()
-        self._solo = SoloInterpreter(self, budget_steps=settings.execution.budget_steps_alone)
+        self._solo = SoloInterpreter(
+            self, budget_steps=settings.execution.budget_steps_alone, retry_attempts=settings.execution.retry_attempts
+        )
         self.pipeline = Pipeline(
             pool,
             charts=self.catalog,
@@ -110,7 +117,11 @@ class Engine:
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.outbound = Outbound(settings.outbound)
-        self.executors = Executors({})
+        self.executors = Executors({
+            "http": HttpExecutor(self.outbound),
+            "script": ScriptExecutor(self.scripts),
+            "notification": NotificationExecutor(self.outbound, readers, self.directory, settings.notifications),
+        })  # fmt: skip
         self.step_claims = StepClaims(pool, settings)
         self.step_limits = StepLimits(pool, self.audit)
         self.dead_jobs = DeadJobs(pool, self.audit, wake=lambda kind: self.wakeups.wake(job(kind)))

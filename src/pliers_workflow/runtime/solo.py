@@ -44,8 +44,9 @@ class Documents(Protocol):
 class SoloInterpreter:
     """A pool of one process, started when it is first needed and replaced when it hangs or dies."""
 
-    def __init__(self, documents: Documents, *, budget_steps: int, timeout: float = 15.0) -> None:
+    def __init__(self, documents: Documents, *, budget_steps: int, retry_attempts: int, timeout: float = 15.0) -> None:
         self._documents = documents
+        self._retry_attempts = retry_attempts
         self._budget_steps = budget_steps
         self._timeout = timeout
         self._pool: ProcessPoolExecutor | None = None
@@ -79,7 +80,16 @@ class SoloInterpreter:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
         job = asyncio.get_running_loop().run_in_executor(
-            self._pool, _job, document, content_hash, instance, command, facts, now, self._budget_steps
+            self._pool,
+            _job,
+            document,
+            content_hash,
+            instance,
+            command,
+            facts,
+            now,
+            self._budget_steps,
+            self._retry_attempts,
         )
         try:
             result = await asyncio.wait_for(job, self._timeout)
@@ -110,11 +120,12 @@ def _job(
     facts: dict[str, Fact],
     now: datetime,
     budget_steps: int,
+    retry_attempts: int,
 ) -> Outcome | Rejection | Needs | Overrun:
     chart = _charts.get(content_hash)
     if chart is None:
         chart = _charts[content_hash] = compile_definition(
-            WorkflowDefinition.model_validate(document, by_alias=True, by_name=False)
+            WorkflowDefinition.model_validate(document, by_alias=True, by_name=False), retry_attempts=retry_attempts
         )
         if len(_charts) > _CHARTS_MAX:
             _charts.popitem(last=False)

@@ -25,12 +25,12 @@ from pliers_workflow.storage import canonical, queries
 
 from ..answers import EngineError, InstanceTooNew, ShuttingDown
 from ..failures import DATABASE_AWAY
-from ..storable import find_unstorable
 from ..wakeups import Slumber
 from . import limits
 from .breakers import Breakers
 from .claims import ClaimedStep, StepClaims
 from .failures import Postponed, StepFailure
+from .outputs import Unkept, as_json
 from .service import PAUSE
 from .settling import Execute, Result, Settled, settle
 
@@ -257,8 +257,10 @@ class StepWorker:
 
     def _completed(self, step: ClaimedStep, output: Any) -> Result:
         """The output as a result, or why it cannot be kept: which no other attempt would mend."""
-        if (finding := find_unstorable(output)) is not None:
-            message = f"The output cannot be kept: at {finding.pointer or 'its top'}: {finding.message}"
+        try:
+            output = as_json(output)
+        except Unkept as error:
+            message = f"The output cannot be kept: {error}"
             return FailStep(step.name, step.payload.attempt, "OUTPUT_INVALID", message, retryable=False)
         size = len(canonical.encode_loose(output))
         if size > self._settings.output_size_max:

@@ -152,3 +152,7 @@ SELECT
         'id', id, 'instance_id', workflow_instance_id, 'name', name, 'token', fencing_token,
         'attempt', payload -> 'attempt'))
      FROM page WHERE lease_until <= now()) AS lapsed;
+
+-- name: requester
+-- For whom an instance runs. Served by workflow_instances_pkey.
+SELECT requester_id::text FROM workflow_instances WHERE tenant_id = $1 AND id = $2::text::uuid;
