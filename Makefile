@@ -97,7 +97,8 @@ wheel: $(READY) ## dist/*.whl
 	@rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . && ls dist
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-    --no-emit-index-url --no-header --no-annotate pyproject.toml --extra embedded --extra script
+    --no-emit-index-url --no-header --no-annotate pyproject.toml --extra embedded --extra script \
+    --extra nats --extra rabbitmq --extra redis --extra kafka
 
 .PHONY: lock
 lock: $(READY) ## Make the lock files anew (UPGRADE=1: with the newest versions)

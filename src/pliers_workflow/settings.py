@@ -144,6 +144,24 @@ class NotificationSettings(BaseModel):
     webhook_secret: str = ""
 
 
+class SubscriptionSettings(BaseModel):
+    """How events are sent to those who have subscribed."""
+
+    #: lanes of a subscription that says nothing else: so many events are under way at once
+    lanes: int = Field(4, ge=1, le=64)
+    #: by which a webhook's address may begin; as JSON
+    webhook_schemes: tuple[Literal["https", "http"], ...] = ("https",)
+    #: seconds for one call of a webhook
+    webhook_timeout: float = Field(15, gt=0)
+    #: seconds in which a broker must confirm an event
+    publish_timeout: float = Field(10, gt=0)
+    #: seconds before the first new attempt; doubled with each failure, and spread
+    retry_delay_min: float = Field(1, gt=0)
+    retry_delay_max: float = Field(600, gt=0)
+    #: seconds of failing after which a subscription is disabled; 0: never
+    disable_after: float = Field(259_200, ge=0)
+
+
 class CacheSettings(BaseModel):
     """Compiled charts kept in memory (spec: `cache`)."""
 
@@ -221,7 +239,7 @@ class Settings(BaseSettings):
     steps: StepsSettings = StepsSettings()
     notifications: NotificationSettings = NotificationSettings()
     feed: FeedSettings = FeedSettings()
-
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
     events: EventSettings = EventSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

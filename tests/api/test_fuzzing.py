@@ -65,6 +65,8 @@ async def test_no_request_breaks_the_description(company: World, address: str) -
     form = (await company.admin("POST", "/submissions", {"formId": "trip", "data": {"total": 1}}, status=201)).json()
     binding_body = {"formId": "other", "workflowId": "expense"}
     binding = (await company.admin("POST", "/submission-bindings", binding_body, status=201)).json()
+    hook = {"type": "webhook", "url": "https://hooks.example.com"}
+    made = await company.admin("POST", "/event-subscriptions", {"name": "fuzzed", "sink": hook}, status=201)
     known = {
         "/workflow-instances/": {"id": instance["id"]},
         "/workflows/": {"id": "expense", "v": "1.0.0"},
@@ -73,6 +75,7 @@ async def test_no_request_breaks_the_description(company: World, address: str) -
         "/groups/": {"key": "board", "userId": "ada"},
         "/submissions/": {"id": form["id"]},
         "/submission-bindings/": {"id": binding["id"]},
+        "/event-subscriptions/": {"id": made.json()["id"]},
         "/tenants/": {"id": "default"},
         "/problems/": {"code": "guard_failed"},
     }

@@ -138,7 +138,7 @@ FORBIDDEN = re.compile(r"(?<![A-Za-z])(A?GPL|LGPL|GNU (Affero|Lesser|General))",
 def run_time() -> set[str]:
     """Every installed distribution that the engine needs at run time, with the extras."""
     found: set[str] = set()
-    waiting = [("pliers-workflow-engine", frozenset({"embedded", "script"}))]
+    waiting = [("pliers-workflow-engine", frozenset({"embedded", "script", "nats", "rabbitmq", "redis", "kafka"}))]
     while waiting:
         name, extras = waiting.pop()
         found.add(name)

@@ -28,8 +28,8 @@ TABLES: Final = {
     "users", "directory_sets", "directory_members", "api_tokens", "workflow_definitions", "workflow_routes",
     "form_submissions", "submission_bindings", "workflow_instances", "workflow_execution_history",
     "workflow_execution_history_default", "audit_log", "workflow_approvals", "workflow_jobs", "idempotency_records",
-    "correlation_keys", "inbound_events", "event_triggers", "event_waits", "event_sources", "event_source_rejects",
-    "step_limits", "step_slots", "workflow_incidents",
+    "correlation_keys", "event_subscriptions", "event_subscription_secrets", "inbound_events", "event_triggers", "event_waits",
+    "event_sources", "event_source_rejects", "step_limits", "step_slots", "workflow_incidents",
 }  # fmt: skip
 _USE = re.compile(
     r"\b(?P<verb>from|join|update|into|using)\s+(?:only\s+)?(?P<table>[a-z_]+)\b"

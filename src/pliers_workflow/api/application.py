@@ -25,7 +25,19 @@ from .openapi import openapi_document
 from .probes import probes
 from .problems import ApiError, problem_body
 from .reference_page import reference_page
-from .rest import access, approvals, definitions, directory, events, history, instances, jobs, service, submissions
+from .rest import (
+    access,
+    approvals,
+    definitions,
+    directory,
+    events,
+    history,
+    instances,
+    jobs,
+    service,
+    submissions,
+    subscriptions,
+)
 from .sending import accepts_gzip, compressed
 
 if TYPE_CHECKING:
@@ -43,6 +55,7 @@ ROUTES: Final = (
     submissions.routes,
     events.routes,
     jobs.routes,
+    subscriptions.routes,
     directory.routes,
     access.routes,
     service.routes,

@@ -62,6 +62,7 @@ UserRef: TypeAlias = Annotated[str, PathPart(_KEY, "Username, UUID of the user, 
 SetKey: TypeAlias = Annotated[str, PathPart(_KEY, "Key of the role or group.", example="managers")]
 SubmissionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the submission.", "uuid")]
 BindingId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the binding.", "uuid")]
+SubscriptionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the subscription.", "uuid")]
 TokenId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the token.", "uuid")]
 EventId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the event, as its sender was told.", "uuid")]
 JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the job.", "uuid")]

@@ -30,6 +30,7 @@ from .catalog import Catalog
 from .database_check import DatabaseCheck
 from .directory import Directory
 from .feed import Feed
+from .feed.cloudevents import EventMaker
 from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .housekeeping import Housekeeping
@@ -53,6 +54,8 @@ from .scripts import ScriptSandbox
 from .services import Service
 from .solo import SoloInterpreter
 from .submissions import Submissions
+from .subscriptions import Subscriptions, SubscriptionServer
+from .subscriptions.probe import SubscriptionsProbe
 from .tenants import Tenants
 from .timers import TimerDispatcher
 from .tokens import Tokens
@@ -163,6 +166,13 @@ class Engine:
                 NodeProbe(self.node, self.pipeline, self.messenger, self.registrar),
             ),
         )
+        self.event_maker = EventMaker(settings.server.public_url)
+        self.subscriptions = Subscriptions(pool, self.audit, self.feed, self.outbound, self.wakeups, settings)
+        self._subscription_server = SubscriptionServer(
+            pool, self.audit, self.event_maker, self.outbound, self.wakeups, settings.subscriptions
+        )
+        self.feed.lanes.add_source(self._subscription_server.readers)
+        self.health.add(SubscriptionsProbe())
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
             self.housekeeping, self.timers, self.orders, self.children, self.step_worker, self.rescuer, self.inbox.delayed,

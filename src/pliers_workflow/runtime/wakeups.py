@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 HISTORY: Final = "history"
 #: The log's horizon has moved: for the log's readers.
 HORIZON: Final = "horizon"
+#: A reader of the log came, went, or was set to another position.
+READERS: Final = "readers"
 #: A message from outside has come in: for whoever finds out whom it concerns.
 INBOUND: Final = "inbound"
 #: An instance has ended or waits for its turn: for whoever lets the next ones begin.

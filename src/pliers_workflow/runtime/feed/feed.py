@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..wakeups import HISTORY, HORIZON
+from ..wakeups import HISTORY, HORIZON, READERS
 from .cursors import Cursors
 from .lanes import Lanes
 from .live import LiveSubscriber
@@ -27,8 +27,8 @@ class Feed:
     """
     See the package. Every node follows the `log`; `relay` and `lanes` are for workers.
 
-    They are woken by the topics `HISTORY` (the log has grown) and `HORIZON` (there is more to read), and look by themselves
-    every second or so.
+    They are woken by the topics `HISTORY` (the log has grown), `HORIZON` (there is more to read) and `READERS` (others are
+    to read), and look by themselves every second or so.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Feed:
         self.lanes = Lanes(self.log, self.cursors, lease_seconds=settings.lease, poll=settings.poll)
         wakeups.subscribe(HISTORY, self.relay.wake)
         wakeups.subscribe(HORIZON, self.log.wake)
+        wakeups.subscribe(READERS, self.lanes.wake)
 
     def register(self, reader: Reader) -> None:
         """Have a reader told of every event, on one of the nodes where it is registered."""

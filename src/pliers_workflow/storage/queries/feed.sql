@@ -169,11 +169,15 @@ WHERE l.reader = mine.reader AND l.lane = mine.lane;
 
 -- name: readers
 -- How far each reader is behind: positions of all tenants that its slowest lane has not passed, and seconds since that lane
--- had handled all there was (0: it has).
+-- had handled all there was (0: it has; null: it is meant to stand still).
 SELECT l.reader, count(*) AS lanes, count(l.lease_owner) FILTER (WHERE l.lease_until > now()) AS held,
        min(l.position) AS position, greatest(h.horizon - min(l.position), 0) AS lag,
-       max(CASE WHEN l.position >= h.horizon THEN 0 ELSE extract(epoch FROM now() - l.caught_up_at) END)::float8 AS lag_seconds,
+       max(CASE WHEN l.paused THEN NULL WHEN l.position >= h.horizon THEN 0 ELSE extract(epoch FROM now() - l.caught_up_at) END)::float8 AS lag_seconds,
        sum(l.failures) AS failures, min(l.failing_since) AS failing_since, max(l.handled_at) AS handled_at
 FROM feed_lanes l CROSS JOIN log_horizon h
 WHERE $1::text[] IS NULL OR l.reader = ANY ($1::text[])
 GROUP BY l.reader, h.horizon ORDER BY l.reader;
+
+-- name: forgive
+-- Forget a reader's failures: its lanes try again at once, when they are taken.
+UPDATE feed_lanes SET failures = 0, failing_since = NULL, retry_at = NULL WHERE reader = $1;

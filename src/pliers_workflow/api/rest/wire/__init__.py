@@ -99,6 +99,14 @@ from .submissions import (
     SubmissionUpdate,
     SubmissionView,
 )
+from .subscriptions import (
+    EventSubscriptionBody,
+    EventSubscriptionView,
+    ReplayInput,
+    RotateSecretInput,
+    SubscriptionMadeView,
+    SubscriptionStatusView,
+)
 
 __all__ = [
     "AdvanceInput",
@@ -124,6 +132,8 @@ __all__ = [
     "EventAnswerView",
     "EventAnswersView",
     "EventResultView",
+    "EventSubscriptionBody",
+    "EventSubscriptionView",
     "EventView",
     "EventWaitView",
     "EventsQuery",
@@ -153,6 +163,8 @@ __all__ = [
     "ProblemKindView",
     "PublishInput",
     "ReasonInput",
+    "ReplayInput",
+    "RotateSecretInput",
     "SetInput",
     "SetView",
     "SetsQuery",
@@ -164,6 +176,8 @@ __all__ = [
     "SubmissionUpdate",
     "SubmissionView",
     "SubmissionsQuery",
+    "SubscriptionMadeView",
+    "SubscriptionStatusView",
     "TenantInput",
     "TenantMadeView",
     "TenantView",
