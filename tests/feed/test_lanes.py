@@ -288,3 +288,33 @@ async def test_readers_that_change_are_replaced(world: World, nodes: Nodes) -> N
     await until(lambda: one.closed and len(feed.lanes.held) == 2)
     present.clear()
     await until(lambda: two.closed and not feed.lanes.held)
+
+
+async def test_a_lane_stops_although_a_library_swallows_the_cancellation(
+    world: World, nodes: Nodes, turnstile: dict[str, Any]
+) -> None:
+    """`asyncio.wait_for` may lose a cancellation; a node that closes is not kept from it."""
+
+    class Deaf(Remembering):
+        name = "deaf"
+        lanes = 1
+        entered = False
+        swallowed = 0
+
+        async def handle(self, batch: Sequence[Envelope]) -> None:
+            self.entered = True
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                self.swallowed += 1
+                if self.swallowed > 1:
+                    raise
+
+    definition = await world.publish(turnstile)
+    reader = Deaf()
+    feed = await nodes.start(reader)
+    await until(lambda: len(feed.lanes.held) == 1)
+    await push(world, definition, 2, 1)
+    await until(lambda: reader.entered)
+    await asyncio.wait_for(nodes.stop(feed), 5)
+    assert reader.swallowed > 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 
+from ..services import stop
 from ..wakeups import Slumber
 from .cursors import Claimed, LaneKey, LaneLost, Move
 from .reader import Reader, Stuck
@@ -56,8 +57,7 @@ class Lane:
 
     async def stop(self) -> None:
         """Stop reading; what is being handled is broken off, and comes again elsewhere."""
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await stop(self.task)
 
     def idle_move(self) -> Move | None:
         """What to write down of a lane that has passed over rows that were not for it."""
@@ -197,8 +197,7 @@ class Lanes:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await stop(task)
         lanes = list(self._lanes.values())
         await asyncio.gather(*(lane.stop() for lane in lanes))
         self._lanes.clear()

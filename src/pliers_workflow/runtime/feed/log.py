@@ -20,6 +20,7 @@ from msgspec import Struct
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.paging import BadCursor, decode_cursor, encode_cursor
 
+from ..services import stop
 from ..wakeups import Slumber
 from .envelope import LoggedRow
 from .relay import LOST
@@ -86,8 +87,7 @@ class Log:
     async def close(self) -> None:
         """Stop. Whoever waits for rows waits for ever."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop(self._task)
             self._task = None
 
     def wake(self, delay: float = 0.0) -> None:

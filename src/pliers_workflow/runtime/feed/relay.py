@@ -24,6 +24,7 @@ import structlog
 from pliers_workflow.storage import leases, queries
 
 from ..failures import DATABASE_AWAY
+from ..services import stop
 from ..wakeups import Slumber
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ class Relay:
         """Stop, and give the lease back."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await stop(self._task)
         self._task = None
         with contextlib.suppress(*LOST):
             async with self._pool.acquire() as connection:
