@@ -23,7 +23,7 @@ async def make_node(database: str) -> AsyncIterator[MakeNode]:
     async def make(role: str = "all", *, start: bool = True, **changes: Any) -> Engine:
         settings = Settings.model_validate({
             "database": {"url": database},
-            "node": {"role": role, "heartbeat": 0.2, "silent_after": 1.0, "name": f"node{len(nodes) + 1}", **changes.pop("node", {})},
+            "node": {"role": role, "heartbeat": 0.2, "silent_after": 3.0, "name": f"node{len(nodes) + 1}", **changes.pop("node", {})},
             **changes,
         })  # fmt: skip
         engine = await open_engine(settings)
