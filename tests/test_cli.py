@@ -396,3 +396,77 @@ def test_what_libraries_log_is_json_too() -> None:
     record = json.loads(line)
     assert (record["event"], record["level"], record["logger"]) == ("no floor", "warning", "asyncpg.pool")
     assert "ZeroDivisionError" in record["exception"]
+
+
+# -- steps in a simulation ---------------------------------------------------------------------------------------------
+
+WORKING = {
+    "name": "working",
+    "version": "1.0.0",
+    "title": "Working",
+    "access": {"advance": ["anyone"]},
+    "stateMachine": {
+        "initialState": "work",
+        "states": {
+            "work": {
+                "properties": {
+                    "steps": [
+                        {
+                            "type": "plugin",
+                            "id": "fetch",
+                            "pluginId": "crm",
+                            "outputMapping": {"total": "output.total"},
+                        },
+                        {"type": "external", "id": "print", "topic": "printing", "inputMapping": {"n": "data.total"}},
+                        {"type": "receive", "id": "paid", "eventType": "paid", "correlationKey": "data.total"},
+                    ]
+                }
+            },
+            "done": {"type": "final"},
+        },
+        "transitions": [{"from": "work", "to": "done"}],
+    },
+}
+
+
+def working(tmp_path: Path, events: list[dict[str, Any]], steps: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a simulation of `WORKING`."""
+    file = tmp_path / "working.json"
+    file.write_text(json.dumps(WORKING))
+    return simulate(events, "--steps", json.dumps(steps), definition=str(file))
+
+
+def test_steps_are_simulated(tmp_path: Path) -> None:
+    """What workers give is made up; a retry is due a second later; the rest is said by events."""
+    steps = {"fetch": [{"fail": "HTTP_503"}, {"output": {"total": 5}}], "print": "wait"}
+    lines = working(
+        tmp_path,
+        [
+            {"trigger": "", "after": 2000},
+            {"trigger": "complete", "data": {"step": "print"}},
+            {"trigger": "receive", "data": {"type": "paid"}},
+        ],
+        steps,
+    )
+    assert [line["status"] for line in lines] == ["running", "waiting", "waiting", "completed"]
+    assert lines[1]["data"] == {"total": 5}
+
+
+def test_incidents_are_resolved_in_a_simulation(tmp_path: Path) -> None:
+    """By the events `retry`, `skip` and `give_up`."""
+    lines = working(
+        tmp_path,
+        [{"trigger": "skip", "data": {"output": {"total": 1}}}, {"trigger": "fail", "data": {"retryable": False}}],
+        {"fetch": {"fail": "NO", "retryable": False}, "print": "wait"},
+    )
+    assert [line["status"] for line in lines] == ["failed", "waiting", "failed"]
+
+
+def test_bad_answers_of_steps_are_refused(tmp_path: Path) -> None:
+    """With a sentence."""
+    file = tmp_path / "working.json"
+    file.write_text(json.dumps(WORKING))
+    for given in ("[]", '{"fetch": 5}', '{"fetch": {"out": 1}}'):
+        ran = pliers("simulate", str(file), "-", "--steps", given, stdin="[]")
+        assert ran.returncode == 2, ran.stderr
+        assert "--steps" in ran.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from pliers_workflow.interpreter.commands import CancelInstance, FireTrigger, Parent, SuspendInstance
 from pliers_workflow.interpreter.effects import SendOrder, StartChild
-from pliers_workflow.runtime.answers import Overloaded
+from pliers_workflow.runtime.answers import Accepted, Overloaded
 from pliers_workflow.runtime.jobs.orders import ChildStarter, OrderDispatcher
 from pliers_workflow.storage.identity import child_instance_id
 
@@ -115,13 +115,65 @@ async def test_a_sub_workflow_starts(shop: Shop, parent: str) -> None:
     assert await shop.history(effect.instance) == ["start"]
 
 
-async def test_a_sub_workflow_that_cannot_start(shop: Shop, parent: str) -> None:
-    """Nobody waits for it, so nobody would learn of it: the job stays for an operator."""
-    await shop.owe(parent, [await child(shop, parent, workflow="nowhere", version=">=2")])
+def errand_runner(**step: Any) -> dict[str, Any]:
+    """A document whose instances run an errand, and then are gone."""
+    document = waiting_room("runner")
+    document["stateMachine"]["states"]["waiting"] = {
+        "properties": {"steps": [{"type": "sub_workflow", "id": "run", "workflowId": "errand", **step}]}
+    }
+    document["stateMachine"]["transitions"] = [{"from": "waiting", "to": "gone"}]
+    return document
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_sub_workflow_that_cannot_start(shop: Shop, waits: bool) -> None:
+    """Its parent's step fails, whether it waits for the end or only for the start; an incident tells why."""
+    runner = await shop.start(
+        await shop.publish(errand_runner(workflowId="nowhere", version=">=2", waitForCompletion=waits))
+    )
     await shop.engine.children.run_due()
-    jobs = await shop.jobs()
-    assert (jobs["order/1"]["status"], jobs["order/1"]["attempt"]) == ("dead", 1)
-    assert "nowhere >=2" in jobs["order/1"]["last_error"]
+    assert await shop.jobs() == {}
+    row = await shop.engine.pool.fetchrow("SELECT code, message, step_id FROM workflow_incidents")
+    assert row is not None
+    assert (row["code"], row["step_id"]) == ("SUB_WORKFLOW_NOT_STARTED", "run")
+    assert "nowhere >=2" in row["message"]
+    assert await status(shop, runner) == "failed"
+
+
+async def test_a_parent_waits_for_its_sub_workflow(shop: Shop) -> None:
+    """The child knows whom it runs for; when it ends, the parent's step completes with what it came to."""
+    await shop.publish(waiting_room("errand"))
+    document = errand_runner(inputMapping={"n": "data.n + 1"}, outputMapping={"got": "output.data.n"})
+    runner = await shop.start(await shop.publish(document), data={"n": 1})
+    await shop.engine.children.run_due()
+    row = await shop.engine.pool.fetchrow(
+        "SELECT id::text, parent_step FROM workflow_instances WHERE tenant_id = 'default' AND parent_instance_id = $1",
+        runner,
+    )
+    assert row is not None
+    assert row["parent_step"] == "step/1"
+    assert await status(shop, runner) == "waiting"
+    assert isinstance(await shop.do(row["id"], FireTrigger("leave")), Accepted)
+    await shop.engine.orders.run_due()
+    assert await status(shop, runner) == "completed"
+    data = await shop.engine.pool.fetchval("SELECT instance_data FROM workflow_instances WHERE id = $1", runner)
+    assert data == {"n": 1, "got": 2}
+    assert await shop.history(runner) == ["start", "complete_step"]
+
+
+async def test_cancelling_travels_to_the_sub_workflow(shop: Shop) -> None:
+    """In a commit of its own, and the child's answer finds nobody who waits."""
+    await shop.publish(waiting_room("errand"))
+    runner = await shop.start(await shop.publish(errand_runner()))
+    await shop.engine.children.run_due()
+    assert isinstance(await shop.do(runner, CancelInstance()), Accepted)
+    await shop.engine.orders.run_due()
+    child = await shop.engine.pool.fetchval(
+        "SELECT id::text FROM workflow_instances WHERE tenant_id = 'default' AND parent_instance_id = $1", runner
+    )
+    assert await status(shop, child) == "cancelled"
+    await shop.engine.orders.run_due()
+    assert await shop.jobs() == {}
 
 
 async def test_a_cancellation_does_not_overtake_a_start(shop: Shop, parent: str) -> None:
@@ -147,7 +199,7 @@ async def test_an_order_for_a_child_that_never_started(shop: Shop, parent: str) 
     await shop.owe(parent, [effect], [SendOrder("order/2", effect.instance, CancelInstance())])
     await shop.engine.children.run_due()
     await shop.engine.orders.run_due()
-    assert set(await shop.jobs()) == {"order/1"}, "the start, which is dead"
+    assert await shop.jobs() == {}
 
 
 async def test_services_carry_out_what_is_committed(make_shop: MakeShop) -> None:

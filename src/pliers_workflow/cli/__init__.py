@@ -88,15 +88,22 @@ def simulate(
             "--directory", help='Who there is: JSON or @FILE, {"users": [..], "roles": {..}, "groups": {..}}.'
         ),
     ] = "",
+    steps: Annotated[
+        str,
+        typer.Option(
+            "--steps", help='What steps give: JSON or @FILE, {"STEP": {"output": ..} or {"fail": "CODE"} or "wait"}.'
+        ),
+    ] = "",
 ) -> None:
     """Run a definition on a hand-moved clock: one line of JSON after the start and after each event.
 
     Triggers called approve, reject, request_changes and delegate are decisions while a stage is open, unless a
-    transition of the chart takes a trigger of that name. An empty trigger only lets time pass.
+    transition of the chart takes a trigger of that name; complete, fail, receive, retry, skip and give_up tell of
+    steps. An empty trigger only lets time pass.
     """
     from .authoring import simulate
 
-    raise typer.Exit(simulate(definition, events, data=data, user=user, directory=directory))
+    raise typer.Exit(simulate(definition, events, data=data, user=user, directory=directory, steps=steps))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import msgspec
 
 from .documents import read_json, read_option
+from .made_up_steps import STEP_ORDERS, MadeUpSteps, give_step_order
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class _Event(msgspec.Struct, frozen=True):
     user: str | None = None
 
 
-def simulate(definition: str, events: str, *, data: str, user: str, directory: str) -> int:
+def simulate(definition: str, events: str, *, data: str, user: str, directory: str, steps: str = "") -> int:
     """
     Run a definition: a line of JSON after the start and after each event. 1 when it cannot even start.
 
@@ -128,8 +129,9 @@ def simulate(definition: str, events: str, *, data: str, user: str, directory: s
     user = user or next((one.user for one in listed if one.user and one.trigger not in _DECISIONS), "requester")
     chart = compile_definition(document)
     people = _people(chart, user, listed, read_option(directory, "--directory") if directory else {})
+    made_up = MadeUpSteps(read_option(steps, "--steps") if steps else {})
     with _Scripts() as scripts:
-        simulation = Simulation(chart, document, directory=people, run_script=scripts.run)
+        simulation = Simulation(chart, document, directory=people, run_script=scripts.run, run_step=made_up.run)
         answer: Outcome | Rejection | None = simulation.start(dict(start_data), user)
         _print_line(simulation, 0, answer)
         if simulation.instance is None:
@@ -171,6 +173,8 @@ def _give(simulation: Simulation, event: _Event) -> Outcome | Rejection:
     """One event: a decision if a stage is open and the chart has no such trigger, else the trigger."""
     instance = simulation.instance
     assert instance is not None
+    if event.trigger in STEP_ORDERS and simulation.chart.steps and not _takes(simulation.chart, event.trigger):
+        return give_step_order(simulation, event.trigger, event.data if isinstance(event.data, Mapping) else {})
     if event.trigger not in _DECISIONS or _takes(simulation.chart, event.trigger) or not _asking(instance):
         return simulation.fire(event.trigger, event.data, event.user)
     data = dict(event.data) if isinstance(event.data, Mapping) else {}

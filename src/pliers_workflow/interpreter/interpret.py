@@ -7,7 +7,7 @@ run to rest; `_finish` derives status and `current_state` once for the whole com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 #: Bytes that an instance's data, and its context, may take as JSON.
 DATA_MAX_BYTES = 256_000
+#: Bytes that what an instance remembers of its steps may take as JSON.
+STEPS_MAX_BYTES = 1_000_000
 #: Characters of a title.
 TITLE_MAX = 500
 #: The order of the budget for a command in a batch: about 5 ms of work.
@@ -122,7 +124,7 @@ def interpret(
             draft.looked_at = looked_at
             unattended(draft, order, refusal)
             steps.work_off(draft)
-            return _finish(draft, before)
+            return _finish(draft, before, bounded=False)
     except Missing as missing:
         return Needs(missing.keys, missing.scripts)
     except BudgetExceeded:
@@ -163,8 +165,8 @@ def _details(instance: Instance, command: Command, reason: Reason) -> dict[str, 
     return {"status": str(instance.status)}
 
 
-def _finish(draft: Draft, before: Instance) -> Outcome:
-    """Derive what holds for the command as a whole, and read the draft out."""
+def _finish(draft: Draft, before: Instance, *, bounded: bool = True) -> Outcome:
+    """Derive what holds for the command as a whole, and read the draft out; what it remembers of steps is `bounded`."""
     instance = draft.instance
     if not draft.running:
         life.complete(draft)
@@ -179,6 +181,9 @@ def _finish(draft: Draft, before: Instance) -> Outcome:
             _set_title(draft)
     if instance.context is not before.context:
         _check_size("context", instance.context)
+    if bounded and draft.chart.steps:
+        machine = instance.machine
+        _check_size("steps", [machine.steps, machine.outputs, machine.undo], STEPS_MAX_BYTES)
     keep_keys(draft, before)
     seal(instance, before.revision + 1, draft.now)
     return Outcome(instance, tuple(draft.events), tuple(draft.effects), draft.looked_at)
@@ -202,10 +207,10 @@ def _cause(draft: Draft) -> str | None:
     return None
 
 
-def _check_size(what: str, data: Mapping[str, Any]) -> None:
+def _check_size(what: str, data: Any, limit: int = DATA_MAX_BYTES) -> None:
     size = len(_encoder.encode(data))
-    if size > DATA_MAX_BYTES:
-        raise Refused(Reason.DATA_TOO_LARGE, what=what, bytes=size, limit=DATA_MAX_BYTES)
+    if size > limit:
+        raise Refused(Reason.DATA_TOO_LARGE, what=what, bytes=size, limit=limit)
 
 
 def _set_title(draft: Draft) -> None:

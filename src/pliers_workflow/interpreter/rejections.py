@@ -89,7 +89,10 @@ class Reason(StrEnum):
         "budget_exceeded",
         "Interpreting this command took more work than is allowed; nothing was changed.",
     )
-    DATA_TOO_LARGE = "data_too_large", "The instance data would exceed 256 kB; keep large values as attachments."
+    DATA_TOO_LARGE = (
+        "data_too_large",
+        "The data would exceed 256 kB, or what the instance remembers of its steps 1 MB; keep large values as attachments.",
+    )
     # timers
     TIMER_GONE = "timer_gone", "The timer has fired, or was cancelled or moved."
     # steps and incidents

@@ -368,10 +368,12 @@ class Simulation:
             answer = self._run_step(job)
             if answer is None:
                 self._left.add(job.step)
-            elif answer.code is None:
-                self._give(CompleteStep(job.step, job.attempt, answer.output), None, ())
-            else:
-                self._give(FailStep(job.step, job.attempt, answer.code, answer.message, answer.retryable), None, ())
+                continue
+            result: Order = CompleteStep(job.step, job.attempt, answer.output)
+            if answer.code is not None:
+                result = FailStep(job.step, job.attempt, answer.code, answer.message, answer.retryable)
+            if isinstance(self._give(result, None, ()), Rejection):
+                self._left.add(job.step)
         raise RuntimeError(f"{FIRINGS_MAX} steps were done at one instant: no end is in sight")
 
     def _next_job(self, until: datetime) -> ScheduleStep | None:

@@ -89,6 +89,7 @@ def test_a_sub_workflow_that_fails_tells_its_parent(handling: str) -> None:
         assert (status(run), data(run)["how"]) == ("completed", "failed")
     else:
         assert incident(run).code == "SUB_WORKFLOW_FAILED"
+        assert sent(run) == [], "it has ended, so there is nothing to cancel"
 
 
 def test_a_sub_workflow_that_is_cancelled_tells_its_parent() -> None:

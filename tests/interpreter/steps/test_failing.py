@@ -328,3 +328,18 @@ def test_an_output_that_is_too_large_fails_the_step() -> None:
     run = at_work(call("fetch"))
     accepted(run.complete("fetch", "x" * 300_000))
     assert incident(run).code == "OUTPUT_TOO_LARGE"
+
+
+def test_what_an_instance_remembers_of_its_steps_is_bounded() -> None:
+    """At 1 MB a result is not kept any more, and the incident says so; nothing is refused that somebody waits for."""
+    steps = [call(f"s{number}") for number in range(6)]
+    reader = call("reader", inputMapping={"all": "[s0, s1, s2, s3, s4, s5].map(x, x)"})
+    reader["inputMapping"] = {f"n{number}": f"steps.s{number}.output.size()" for number in range(6)}
+    run = at_work(*steps, reader)
+    for number in range(4):
+        accepted(run.complete(f"s{number}", "x" * 240_000))
+    accepted(run.complete("s4", "x" * 240_000))
+    assert (incident(run).code, incident(run).details) == ("data_too_large", {"result": "lost"})
+    accepted(run.resolve("retry"))
+    accepted(run.complete("s4", "small"))
+    assert jobs(run) == ["s5"]

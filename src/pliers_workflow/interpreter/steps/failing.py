@@ -69,7 +69,7 @@ def attempt_failed(
     failure = replace(failure, run=run.id, step_id=run.step_id, attempts=tries)
     retry = step.retry
     if not retryable or retry is None or not _worth_another(retry, failure.code, tries):
-        draft.later("fail", run.id, failure)
+        draft.later("fail", run.id, failure, abandoned)
         return
     delay_ms = max(retry_delay_ms(retry, tries, f"{draft.instance.id}:{run.id}:{run.attempt}"), retry_after_ms or 0)
     retry_at = draft.now + timedelta(milliseconds=delay_ms)
@@ -141,14 +141,14 @@ def failure_of(error: ExpressionError, run: StepRun) -> StepFailure:
 # -- going up ----------------------------------------------------------------------------------------------------------
 
 
-def fail(draft: Draft, run_id: str, failure: StepFailure) -> None:
-    """A run fails for good; what it holds is given up."""
+def fail(draft: Draft, run_id: str, failure: StepFailure, abandoned: bool = True) -> None:
+    """A run fails for good, and what it holds is given up; `abandoned`: something outside may still be at work for it."""
     run = run_at_work(draft, run_id)
     if run is None or run.status in ("failed", "stuck"):
         return
     if not failure.run:
         failure = replace(failure, run=run.id, step_id=run.step_id)
-    release(draft, run, abandoned=True)
+    release(draft, run, abandoned=abandoned)
     cancel_below(draft, run, "failed")
     draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
     draft.later("propagate", run.id)

@@ -114,15 +114,21 @@ def _timed_out(timer: Timer) -> Held:
 
 
 def cannot_apply(draft: Draft, run_id: str, held: Held, refusal: Refused) -> None:
-    """A result came, and what follows from it was refused: keep it, and let an operator know."""
+    """
+    A result came, and what follows from it was refused: keep it, and let an operator know.
+
+    One for which there is no room any more is lost; the incident says so, and a retry has it done again.
+    """
     run = draft.instance.machine.steps[run_id]
-    hold(draft, run, held)
+    kept = refusal.reason is not Reason.DATA_TOO_LARGE or refusal.details.get("what") != "steps"
+    if kept:
+        hold(draft, run, held)
     release(draft, run, abandoned=False)
     explanation = refusal.details.get("error") or refusal.details.get("explanation")
     failure = StepFailure(
         code=str(refusal.reason),
         message=f"{refusal.reason.message}{f' ({explanation})' if isinstance(explanation, str) else ''}",
-        details={"result": "kept"},
+        details={"result": "kept" if kept else "lost"},
         run=run.id,
         step_id=run.step_id,
         attempts=run.attempt - run.first_attempt + 1,

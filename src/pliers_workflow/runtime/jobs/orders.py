@@ -4,8 +4,8 @@ No command ever locks two instances. A parent that cancels its child, a child th
 leaves an order as a job in its own commit, and the dispatcher carries it out. It is carried out exactly once, because the
 job's id is an idempotency key in the target's own commit; so a job may be claimed any number of times.
 
-A sub-workflow that cannot start fails its parent's step with the reason. Where the parent does not wait for it, nobody
-would learn of that: the job stays, dead, for an operator.
+A sub-workflow that cannot start fails its parent's step with the reason, also where the parent does not wait for its end:
+such a step waits until the other workflow has begun.
 """
 
 from __future__ import annotations
@@ -169,10 +169,8 @@ class ChildStarter(_Dispatcher):
         message: str,
         details: dict[str, Any] | None = None,
     ) -> Result:
-        """Tell the parent; where it does not wait, leave the job for an operator."""
+        """Tell the parent, whose step waits at least for the start."""
         parent = payload.parent
-        if not parent.waits:
-            return Failed(message, for_good=True)
         told = {**(details or {}), "reason": reason, "workflow": payload.workflow, "version": payload.version}
         failure = FailStep(parent.step, parent.attempt, NOT_STARTED, message, retryable=False, details=told)
         await settle(
