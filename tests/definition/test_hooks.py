@@ -9,7 +9,15 @@ import pytest
 from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.diff import compare
 from pliers_workflow.definition.document import WorkflowDefinition
-from pliers_workflow.definition.listening import FilterRule, Rule, listeners, patterns, type_matches
+from pliers_workflow.definition.listening import (
+    EVENT_KEY,
+    FilterRule,
+    Rule,
+    listeners,
+    patterns,
+    receiver_id,
+    type_matches,
+)
 from pliers_workflow.definition.reading import read
 from tests.definition.documents import small
 
@@ -65,6 +73,7 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     (hooks({**GO, "action": {"type": "advance_state", "trigger": "stop"}}), [("warning", "/triggers/0/action/trigger", "unhandled_trigger")]),
     (hooks({**GO, "action": {"type": "advance_state"}}), [("warning", "/triggers/0/action", "unhandled_trigger")]),
     (hooks({**GO, "action": {"type": "advance_state", "trigger": "go", "targetState": "a"}}), [("warning", "/triggers/0/action/targetState", "unhandled_trigger")]),
+    (hooks({**GO, "action": {"type": "execute_step"}}), [("error", "/triggers/0/action/stepId", "missing")]),
     (hooks({**GO, "action": {"type": "execute_step", "stepId": "s"}}), [("error", "/triggers/0/action/stepId", "unknown_step")]),
     (hooks({**GO, "condition": "data.id == 1"}), [("error", "/triggers/0/condition", "expression_mismatch")]),
     (hooks({**GO, "condition": "event.id"}), [("error", "/triggers/0/condition", "expression_mismatch")]),
@@ -134,6 +143,31 @@ def test_rules_are_whole_by_themselves() -> None:
     )
     assert (go.id, go.event_type, go.priority, go.place) == ("go", "order.paid", 3, 1)
     assert note.rule == Rule(action="handle", filters=filters, correlation="order", key="event.subject")
+
+
+def test_receive_steps_listen_too() -> None:
+    """One listener for each type and place of the key, however many steps wait; steps that only an event runs included."""
+    document = hooks(START, {**GO, "action": {"type": "execute_step", "stepId": "wait"}})
+    step = {"type": "receive", "eventType": "order.paid", "correlationKey": "data.id"}
+    document["stateMachine"]["states"]["a"]["properties"] = {
+        "steps": [{"type": "sequential", "steps": [step, step, {**step, "eventKey": "event.data.id"}]}]
+    }
+    document["steps"] = {"wait": {**step, "eventType": "order.*"}}
+    found = [one for one in listeners(definition(document)) if one.rule.action == "receive"]
+    assert [(one.event_type, one.rule.key) for one in found] == [
+        ("order.paid", EVENT_KEY), ("order.paid", "event.data.id"), ("order.*", EVENT_KEY),
+    ]  # fmt: skip
+    assert len({one.id for one in found}) == 3
+    assert found[0].id.rpartition("/")[0] == found[2].id.rpartition("/")[0] == receiver_id(None)
+
+
+def test_where_an_event_carries_its_key_is_checked() -> None:
+    """`eventKey` sees the event and nothing else."""
+    document = small()
+    step = {"type": "receive", "eventType": "order.paid", "correlationKey": "data.id", "eventKey": "data.id"}
+    document["stateMachine"]["states"]["a"]["properties"] = {"steps": [step]}
+    findings = [(one.pointer, one.code) for one in read(document).findings if one.severity == "error"]
+    assert findings == [("/stateMachine/states/a/properties/steps/0/eventKey", "expression_mismatch")]
 
 
 def test_patterns_are_those_that_match() -> None:

@@ -8,17 +8,24 @@ versions are equal values.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from .document import EventFilter, EventHandler, EventTrigger, WorkflowDefinition
-from .tree import matches, prefixes
+from .document import EventFilter, EventHandler, EventTrigger, ReceiveStep, WorkflowDefinition
+from .step_walking import StepWalk
+from .tree import Tree, matches, prefixes
 
 #: What is done about an event: a trigger's action, or `handle` for a handler, `receive` for a step that waits.
 Doing: TypeAlias = Literal["start_workflow", "advance_state", "execute_step", "escalate", "handle", "receive"]
 
 _MINUTE_MS = 60_000
+
+#: The name under which all receive steps of an instance wait, where triggers name a correlation key.
+RECEIVE = "receive"
+#: Where an event carries the value that a receive step waits for, unless the step says so.
+EVENT_KEY = "has(event.attributes.correlationkey) ? event.attributes.correlationkey : event.subject"
 
 
 class FilterRule(Struct, frozen=True, omit_defaults=True):
@@ -68,7 +75,7 @@ class Listener(Struct, frozen=True):
 
 
 def listeners(definition: WorkflowDefinition) -> tuple[Listener, ...]:
-    """All that a definition listens for: triggers, then handlers, in document order."""
+    """All that a definition listens for: triggers, handlers, and receive steps, in document order."""
     return tuple(_listeners(definition))
 
 
@@ -86,6 +93,30 @@ def _listeners(definition: WorkflowDefinition) -> Iterator[Listener]:
             key=handler.correlation_key,
         )
         yield Listener(handler.id, handler.event_type, handler.priority, place, rule)
+    yield from _receiving(definition, filters, len(hooks.triggers) + len(hooks.handlers))
+
+
+def _receiving(definition: WorkflowDefinition, filters: tuple[FilterRule, ...], place: int) -> Iterator[Listener]:
+    """What receive steps listen for: one listener for each type and place of the key, however many steps wait for it."""
+    walk = StepWalk(definition, Tree(definition.state_machine))
+    found = {
+        (placed.step.event_type, placed.step.event_key): None
+        for placed in walk.all
+        if isinstance(placed.step, ReceiveStep)
+    }
+    for number, (event_type, event_key) in enumerate(found):
+        rule = Rule(action="receive", filters=filters, correlation=RECEIVE, key=event_key or EVENT_KEY)
+        yield Listener(f"{receiver_id(event_key)}/{number}", event_type, 0, place + number, rule)
+
+
+def event_key_id(event_key: str | None) -> str:
+    """A short name for where an event carries its key: events and steps that mean the same place meet by it."""
+    return sha256((event_key or EVENT_KEY).encode()).hexdigest()[:16]
+
+
+def receiver_id(event_key: str | None) -> str:
+    """What all receive steps of a definition that find the key in the same place are called together."""
+    return f"receive/{event_key_id(event_key)}"
 
 
 def _rule(definition: WorkflowDefinition, trigger: EventTrigger, filters: tuple[FilterRule, ...]) -> Rule:

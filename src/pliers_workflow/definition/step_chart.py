@@ -78,6 +78,8 @@ class Emit:
 class Receive:
     event_type: str
     key: Expression
+    #: by what the event is known (`listening.event_key_id`)
+    by: str
 
 
 @dataclass(slots=True, frozen=True, eq=False)

@@ -13,6 +13,7 @@ from . import chart as c
 from . import document as d
 from . import step_chart as s
 from .data import data_path
+from .listening import event_key_id
 from .templates import split_template
 
 if TYPE_CHECKING:
@@ -161,7 +162,9 @@ class StepCompiler:
                 subject = None if given.subject is None else compiler.expression(given.subject)
                 return s.Emit(given.event_type, subject, compiler.payload(given.data))
             case d.ReceiveStep():
-                return s.Receive(given.event_type, compiler.expression(given.correlation_key))
+                return s.Receive(
+                    given.event_type, compiler.expression(given.correlation_key), event_key_id(given.event_key)
+                )
             case d.ApprovalTask():
                 return s.Ask(self._chains[given.chain_id])
             case d.SubWorkflowStep():

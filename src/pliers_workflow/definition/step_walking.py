@@ -213,7 +213,7 @@ def _own(step: Step, at: str) -> Iterator[Placed]:
                 yield Placed(at + "/subject", step.subject, "string")
             yield from _payload(at + "/data", step.data)
         case ReceiveStep():
-            yield Placed(at + "/correlationKey", step.correlation_key)
+            yield Placed(at + "/correlationKey", step.correlation_key, "any")
         case HttpStep():
             yield from _template(at + "/url", step.url)
             for name, text in step.headers.items():

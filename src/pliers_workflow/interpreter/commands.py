@@ -168,7 +168,7 @@ class InboundEvent(Struct, frozen=True, omit_defaults=True):
     subject: str | None = None
     time: datetime | None = None
     data: Any = None
-    #: what else it carries by name: `datacontenttype`, `dataschema`, extensions; expressions see each as `event.NAME`
+    #: what else it carries by name: `datacontenttype`, `dataschema`, extensions
     attributes: dict[str, Any] = {}
 
 

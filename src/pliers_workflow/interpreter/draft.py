@@ -320,15 +320,15 @@ def _event(draft: Draft, event: Trigger | None) -> dict[str, Any] | None:
 
 
 def event_fields(event: InboundEvent) -> dict[str, Any]:
-    """An event from outside as expressions see it; what its sender has added stands beside the standard's attributes."""
+    """An event from outside as expressions see it."""
     return {
-        **event.attributes,
         "id": event.id,
         "source": event.source,
         "type": event.type,
         "subject": event.subject,
         "time": event.time,
         "data": event.data,
+        "attributes": event.attributes,
     }
 
 

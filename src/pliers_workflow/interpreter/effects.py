@@ -113,6 +113,8 @@ class AwaitEvent(Struct, frozen=True, tag="await_event"):
     #: exact, or a prefix that ends in `.*`
     event_type: str
     key: str
+    #: by what in the event the key is found (`listening.event_key_id`)
+    by: str = ""
 
 
 class StopAwaiting(Struct, frozen=True, tag="stop_awaiting"):

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 def deliver_event(draft: Draft, order: DeliverEvent) -> None:
     """Let an event take effect."""
-    handler = _ACTIONS.get(order.action)
-    if handler is None:
-        raise Refused(Reason.NOT_AWAITED, event=order.event.id, type=order.event.type)
-    handler(draft, order)
+    _ACTIONS[order.action](draft, order)
 
 
 def _advance(draft: Draft, order: DeliverEvent) -> None:

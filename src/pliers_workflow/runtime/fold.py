@@ -249,7 +249,8 @@ class Fold:
             for name in before.keys() - self.keys.keys():
                 writes.uncorrelate(tenant_id, instance_id, name)
         for step, effect in self.awaited.items():
-            writes.correlate(tenant_id, instance_id, step, effect.key, effect.event_type, workflow, at)
+            key = f"{effect.by}:{effect.key}"
+            writes.correlate(tenant_id, instance_id, step, key, effect.event_type, workflow, at)
         for step in self.unawaited:
             writes.uncorrelate(tenant_id, instance_id, step)
 

@@ -27,7 +27,7 @@ def test_a_step_awaits_an_event() -> None:
         ("a.b", "a.b.c", False),
         ("a.*", "a.b", True),
         ("a.*", "a.b.c", True),
-        ("a.*", "a", False),
+        ("a.*", "a", True),
         ("a.*", "ab.c", False),
     ],
 )

@@ -28,7 +28,7 @@ def check_meaning(definition: WorkflowDefinition, findings: Findings, *, whole: 
     clocks.check(definition, tree, findings)
     schema_holds = data_schema.check(definition, walk, findings)
     expressions.check(definition, tree, walk, findings, schema_holds=schema_holds)
-    hooks.check(definition, tree, findings, schema_holds=schema_holds)
+    hooks.check(definition, tree, walk, findings, schema_holds=schema_holds)
     if whole and not findings.errors:
         # These follow the transitions, and would blame the author for what a wrong name has cut off.
         flow.check(tree, findings)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import versions
-from ..document import EventHandler, EventTrigger, TriggerAction, WorkflowDefinition
+from ..document import EventHandler, EventTrigger, ReceiveStep, TriggerAction, WorkflowDefinition
 from ..expressions import Environment, event_environment, key_environment
 from ..findings import Findings, did_you_mean, pointer
 from ..listening import key_name, type_matches
+from ..step_walking import StepWalk
 from ..tree import ENGINE_PREFIXES, ENGINE_TRIGGERS, Tree
 from ..walking import Expected
 from .expressions import Checker, report
@@ -22,7 +23,9 @@ _MEANT = {
 }
 
 
-def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, schema_holds: bool) -> None:
+def check(
+    definition: WorkflowDefinition, tree: Tree, walk: StepWalk, findings: Findings, *, schema_holds: bool
+) -> None:
     """See the module."""
     _ids(definition, findings)
     used = set()
@@ -41,7 +44,7 @@ def check(definition: WorkflowDefinition, tree: Tree, findings: Findings, *, sch
                 f"No trigger and no handler looks for the key `{key.name}`.",
             )
     events = Checker(event_environment())
-    for at, source, expected in _event_expressions(definition):
+    for at, source, expected in dict.fromkeys((*_event_expressions(definition), *_event_keys(walk))):
         report(events.problems(source, expected), at, findings)
     keys = Checker(key_environment(definition.data_schema) if schema_holds else Environment())
     for index, key in enumerate(definition.event_hooks.correlation):
@@ -176,6 +179,12 @@ def _leads(targets: tuple[object, ...], wanted: str, tree: Tree) -> bool:
     node = tree.by_id[wanted]
     around = set(node.lineage())
     return any(target in around or node in target.lineage() for target in targets)  # type: ignore[attr-defined]
+
+
+def _event_keys(walk: StepWalk) -> Iterator[tuple[str, str, Expected]]:
+    for placed in walk.all:
+        if isinstance(placed.step, ReceiveStep) and placed.step.event_key is not None:
+            yield placed.pointer + "/eventKey", placed.step.event_key, "any"
 
 
 def _event_expressions(definition: WorkflowDefinition) -> Iterator[tuple[str, str, Expected]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, StrictInt
 
 from .actions import Action
+from .steps import StepId
 from .words import Document, Expression, Id, Name, Path, only_numbers
 
 #: A type of events, whole; or with everything below it, `order.*`; or `*` for all.
@@ -51,8 +52,8 @@ class TriggerAction(Document):
     trigger: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     #: advance_state: only through a transition that leads to this state
     target_state: Id | None = None
-    #: execute_step: the step to run
-    step_id: Name | None = None
+    #: execute_step: the name of the step to run, in the definition's `steps`
+    step_id: StepId | None = None
     #: start_workflow: fields of the instance data, dotted paths allowed. Otherwise: what expressions see as `event.data`.
     #: Default: the event's own data
     parameters: dict[Path, Expression] | None = None

@@ -163,6 +163,8 @@ class ReceiveStep(_Step):
     event_type: EventTypes
     #: CEL: the value by which the event is known to be meant for this instance
     correlation_key: Expression
+    #: CEL over `event`: where the event carries that value; default: its attribute `correlationkey`, else its `subject`
+    event_key: Expression | None = None
 
 
 class ApprovalTask(_Step):

@@ -191,6 +191,7 @@ _ROOTS: Final[Mapping[str, Type]] = {
         type=_OPTIONAL_STRING,
         subject=_OPTIONAL_STRING,
         time=_OPTIONAL_TIME,
+        attributes=Type("map", item=ANY),
     ),
     "user": _PERSON,
     "requester": _PERSON,
@@ -218,13 +219,10 @@ _ROOTS: Final[Mapping[str, Type]] = {
 }
 
 
-#: An event from outside as triggers see it; what else it carries is for its sender to say.
-_INBOUND_EVENT: Final = Type(
-    "map",
-    fields={
-        "id": STRING, "source": STRING, "type": STRING, "subject": _OPTIONAL_STRING, "time": _OPTIONAL_TIME, "data": ANY,
-    },
-    item=ANY,
+#: An event from outside as triggers see it.
+_INBOUND_EVENT: Final = _record(
+    id=STRING, source=STRING, type=STRING, subject=_OPTIONAL_STRING, time=_OPTIONAL_TIME, data=ANY,
+    attributes=Type("map", item=ANY),
 )  # fmt: skip
 
 

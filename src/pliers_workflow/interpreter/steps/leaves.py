@@ -176,7 +176,7 @@ def start_receive(draft: Draft, step: Step, run: StepRun) -> None:
         raise ExpressionError("the correlation key is null or empty, by which no event is known")
     run = replace(run, status="waiting", event_type=work.event_type, key=key)
     announce(draft, run)
-    draft.owe(AwaitEvent(run.id, work.event_type, key))
+    draft.owe(AwaitEvent(run.id, work.event_type, key, work.by))
     start_clock(draft, step, run)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pliers_workflow.definition.listening import type_matches
+
 from ..draft import Refused, event_fields
 from ..rejections import Reason
 from ..step_runs import Held
@@ -46,7 +48,7 @@ def _awaits(run: StepRun, event_type: str) -> bool:
     wanted = run.event_type
     if run.type != "receive" or run.status != "waiting" or run.held is not None or wanted is None:
         return False
-    return event_type == wanted or (wanted.endswith(".*") and event_type.startswith(wanted[:-1]))
+    return type_matches(wanted, event_type)
 
 
 def _kept(fields: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from pliers_workflow.definition.listening import Doing
+from pliers_workflow.definition.listening import Doing, type_matches
 from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import canonical, identity, queries
 
@@ -106,15 +106,15 @@ class Actor:
         delayed = [] if at_once else [one for one in matches if one.delay_ms > 0]
         now = [one for one in matches if at_once or one.delay_ms == 0]
         keyed = [one for one in now if one.key is not None]
-        targets = await self._find(stored.tenant_id, keyed)
+        targets = await self._find(stored, keyed)
         earlier = await self._earlier(stored) if stored.attempt > 1 and keyed else {}
         orders: list[Callable[[], Awaitable[Any]]] = []
         for one in now:
             if one.key is None:
                 orders.append(lambda one=one: self._deliverer.start(stored, one))  # type: ignore[misc]
             else:
-                for instance_id in targets[id(one)]:
-                    orders.append(lambda one=one, to=instance_id: self._give(stored, one, to))  # type: ignore[misc]
+                for instance_id, steps in targets[id(one)].items():
+                    orders.append(lambda one=one, to=instance_id, steps=steps: self._give(stored, one, to, steps))  # type: ignore[misc]
         answers = await in_order(orders)
         results = [each for each in answers if isinstance(each, Result)]
         given: defaultdict[int, list[tuple[str, Answer]]] = defaultdict(list)
@@ -143,23 +143,34 @@ class Actor:
             columns = [list(column) for column in zip(*rows, strict=True)]
             await connection.execute(_sql.schedule, stored.tenant_id, _ATTEMPTS_MAX, stored.received_at, *columns)
 
-    async def _find(self, tenant_id: str, keyed: Sequence[Match]) -> dict[int, list[str]]:
-        """The living instances that have the matches' keys and a version that has their rule."""
-        found: dict[int, list[str]] = {id(one): [] for one in keyed}
+    async def _find(self, stored: Stored, keyed: Sequence[Match]) -> dict[int, dict[str, tuple[str, ...]]]:
+        """
+        The living instances that have the matches' keys and a version that has their rule, by match.
+
+        With each the steps that wait for the event, where it is received.
+        """
+        found: dict[int, dict[str, tuple[str, ...]]] = {id(one): {} for one in keyed}
         if not keyed:
             return found
         rows = await self._pool.fetch(
-            _waits.find, tenant_id, [one.candidate.workflow for one in keyed],
+            _waits.find, stored.tenant_id, [one.candidate.workflow for one in keyed],
             [one.candidate.rule.rule.correlation for one in keyed], [one.key for one in keyed],
         )  # fmt: skip
         for row in rows:
             one = keyed[row["ord"] - 1]
-            if row["definition_id"] in one.candidate.definition_ids:
-                found[id(one)].append(row["instance_id"])
+            if row["definition_id"] not in one.candidate.definition_ids:
+                continue
+            targets = found[id(one)]
+            if row["event_type"] is None:
+                targets[row["instance_id"]] = ()
+            elif type_matches(row["event_type"], stored.event.type):
+                targets[row["instance_id"]] = (*targets.get(row["instance_id"], ()), row["name"])
         return found
 
-    async def _give(self, stored: Stored, one: Match, instance_id: str) -> tuple[Match, str, Answer]:
-        return one, instance_id, await self._deliverer.deliver(stored, one, instance_id)
+    async def _give(
+        self, stored: Stored, one: Match, instance_id: str, steps: tuple[str, ...]
+    ) -> tuple[Match, str, Answer]:
+        return one, instance_id, await self._deliverer.deliver(stored, one, instance_id, steps)
 
     async def _earlier(self, stored: Stored) -> dict[str, list[str]]:
         """The instances that took an event before its node died, by trigger: they may have lost their keys since."""

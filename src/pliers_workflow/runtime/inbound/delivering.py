@@ -115,8 +115,8 @@ class Deliverer:
             raise Failure("unknown_user", f"`requester` names {named[:200]!r}, whom the directory does not know.")
         return user.id
 
-    async def deliver(self, stored: Stored, match: Match, instance_id: str) -> Answer:
-        """Give a living instance the event; repeated, the first answer comes again."""
+    async def deliver(self, stored: Stored, match: Match, instance_id: str, steps: tuple[str, ...] = ()) -> Answer:
+        """Give a living instance, or `steps` of it that wait, the event; repeated, the first answer comes again."""
         rule = match.candidate.rule.rule
         order = DeliverEvent(
             event=stored.event,
@@ -125,6 +125,7 @@ class Deliverer:
             trigger=rule.trigger,
             target=rule.target,
             step=rule.step,
+            steps=steps,
             parameters=match.parameters,
         )
         key = f"{stored.id}/{instance_id}/{digest(match)}"

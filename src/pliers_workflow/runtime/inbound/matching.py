@@ -19,7 +19,7 @@ from pliers_workflow.definition.expressions import (
     ExpressionError,
     compile_expression,
 )
-from pliers_workflow.definition.listening import Rule, source_matches, type_matches
+from pliers_workflow.definition.listening import RECEIVE, Rule, event_key_id, source_matches, type_matches
 from pliers_workflow.interpreter.commands import InboundEvent
 from pliers_workflow.interpreter.correlation import key_text
 from pliers_workflow.interpreter.draft import describe, event_fields, plain
@@ -134,6 +134,8 @@ def match(candidate: Candidate, scope: Scope) -> Match | None:
         key = key_text(scope.value(compiled.key, "correlationKey"))
         if key is None:
             return None
+        if compiled.rule.action == "receive":
+            key = f"{event_key_id(compiled.rule.key)}:{key}"
     return Match(
         candidate,
         key,
@@ -184,3 +186,12 @@ def _text(expression: Expression | None, scope: Scope, what: str) -> str | None:
 
 def _compiled(source: str | None) -> Expression | None:
     return None if source is None else compile_expression(source)
+
+
+#: Where it only matters that something is received.
+_RECEIVING: Final = CompiledRule(Rule(action="receive", correlation=RECEIVE))
+
+
+def receiving(workflow: str, trigger_id: str, definition_id: str, key: str) -> Match:
+    """A match for steps that are known to wait under a key."""
+    return Match(Candidate(workflow, trigger_id, (definition_id,), 0, 0, b"", _RECEIVING), key)

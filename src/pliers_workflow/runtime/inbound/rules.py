@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from pliers_workflow.definition.listening import Rule, listeners, patterns
 from pliers_workflow.storage import canonical, queries
@@ -65,7 +66,9 @@ class Rules:
         for pattern, candidate in await self._candidates(tenant_id, rows):
             by_pattern[pattern].append(candidate)
         return {
-            event_type: sorted((one for pattern in each for one in by_pattern[pattern]), key=lambda one: one.order)
+            event_type: sorted(
+                _distinct(one for pattern in each for one in by_pattern[pattern]), key=lambda one: one.order
+            )
             for event_type, each in wanted.items()
         }
 
@@ -89,7 +92,11 @@ class Rules:
                 self._kept[row["rule_hash"]] = CompiledRule(_read(row["rule"]))
         grouped: defaultdict[tuple[str, str, str, bytes], list[asyncpg.Record]] = defaultdict(list)
         for row in rows:
-            grouped[row["event_type"], row["workflow_name"], row["trigger_id"], row["rule_hash"]].append(row)
+            trigger_id = row["trigger_id"]
+            if row["action"] == "receive":
+                # All that find the key in the same place are one, whatever types they wait for.
+                trigger_id = trigger_id.rpartition("/")[0]
+            grouped[row["event_type"], row["workflow_name"], trigger_id, row["rule_hash"]].append(row)
         found = []
         for (event_type, workflow, trigger_id, rule_hash), alike in grouped.items():
             compiled = self._kept.get(rule_hash)
@@ -109,3 +116,15 @@ class Rules:
         while len(self._kept) > RULES_MAX:
             self._kept.popitem(last=False)
         return found
+
+
+def _distinct(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
+    """Each listener once: receive steps of one workflow may wait for an event under several patterns."""
+    found: dict[tuple[str, str, bytes], Candidate] = {}
+    for one in candidates:
+        mark = (one.workflow, one.trigger_id, one.rule_hash)
+        before = found.get(mark)
+        if before is not None:
+            one = replace(before, definition_ids=tuple({*before.definition_ids, *one.definition_ids}))
+        found[mark] = one
+    return found.values()

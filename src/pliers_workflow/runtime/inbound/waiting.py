@@ -33,7 +33,7 @@ from ..answers import EngineError
 from ..failures import DATABASE_AWAY
 from ..mapping import Failure
 from .delivering import result, taken
-from .matching import Match, Scope, match
+from .matching import Match, Scope, match, receiving
 from .rows import Stored
 
 if TYPE_CHECKING:
@@ -169,26 +169,37 @@ class Waits:
 
     async def _deliver(self, wait: tuple[str, str, str, str], instance_id: str, definition_id: str, key: str) -> bool:
         """Give the instance the event; whether it has taken it."""
-        tenant_id, event_id, _, trigger_id = wait
+        tenant_id, event_id, workflow, trigger_id = wait
         self.offered += 1
         stored = await self._stored(tenant_id, event_id)
-        listener = await self._rules.of(tenant_id, definition_id, trigger_id)
-        if stored is None or listener is None or not type_matches(listener[0], stored.event.type):
+        if stored is None:
             return False
-        try:
-            # The instance's own version decides: it may listen for something else under this id.
-            found = match(listener[1], Scope(stored.event, stored.received_at))
-        except Failure:
-            return False
+        steps: tuple[str, ...] = ()
+        if trigger_id.startswith("receive/"):
+            rows = await self._pool.fetch(_sql.awaiting, tenant_id, instance_id, key)
+            steps = tuple(row["name"] for row in rows if type_matches(row["event_type"], stored.event.type))
+            found = receiving(workflow, trigger_id, definition_id, key) if steps else None
+        else:
+            found = await self._match(stored, definition_id, trigger_id)
         if found is None or found.key != key:
             return False
-        answer = await self._deliverer.deliver(stored, found, instance_id)
+        answer = await self._deliverer.deliver(stored, found, instance_id, steps)
         if not taken(answer):
             return False
         self.taken += 1
         told = canonical.encode_loose([result(found, "delivered", instance=instance_id)]).decode()
         await self._pool.execute(_sql.taken, *wait, instance_id, told, RESULTS_MAX)
         return True
+
+    async def _match(self, stored: Stored, definition_id: str, trigger_id: str) -> Match | None:
+        """What the instance's own version makes of the event: it may listen for something else under this id."""
+        listener = await self._rules.of(stored.tenant_id, definition_id, trigger_id)
+        if listener is None or not type_matches(listener[0], stored.event.type):
+            return None
+        try:
+            return match(listener[1], Scope(stored.event, stored.received_at))
+        except Failure:
+            return None
 
     async def _stored(self, tenant_id: str, event_id: str) -> Stored | None:
         kept = self._events.get((tenant_id, event_id))

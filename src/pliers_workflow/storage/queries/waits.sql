@@ -1,12 +1,20 @@
 -- Who waits for events, and events that wait for somebody. `correlation_keys` is written with the batch (`save_batch.sql`).
 
+-- fragment: same_name
+CASE WHEN k.event_type IS NULL THEN k.name = t.name ELSE t.name = 'receive' END
+
+-- fragment: same_name_of_wait
+CASE WHEN k.event_type IS NULL THEN k.name = w.name ELSE w.name = 'receive' END
+
 -- name: find
--- Living instances by their keys: $2 are workflows, $3 names of keys, $4 keys. Served by correlation_keys_key_idx.
-SELECT t.ord::int AS ord, k.workflow_instance_id::text AS instance_id, k.workflow_definition_id::text AS definition_id
+-- Living instances by their keys: $2 are workflows, $3 names of keys (`receive` for all steps that wait), $4 keys. Served by
+-- correlation_keys_key_idx.
+SELECT t.ord::int AS ord, k.workflow_instance_id::text AS instance_id, k.workflow_definition_id::text AS definition_id,
+    k.name, k.event_type
 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS t (workflow_name, name, key, ord)
 JOIN correlation_keys k
-    ON k.tenant_id = $1 AND k.key = t.key AND k.workflow_name = t.workflow_name AND k.name = t.name
-ORDER BY t.ord, k.workflow_instance_id;
+    ON k.tenant_id = $1 AND k.key = t.key AND k.workflow_name = t.workflow_name AND {same_name}
+ORDER BY t.ord, k.workflow_instance_id, k.name;
 
 -- name: add
 -- Events that nobody could take. Served by event_waits_pkey.
@@ -25,7 +33,7 @@ FROM unnest($1::text[], $2::text[]) AS t (tenant_id, instance_id)
 JOIN tenants n ON n.id = t.tenant_id
 JOIN correlation_keys k ON k.tenant_id = t.tenant_id AND k.workflow_instance_id = t.instance_id::uuid
 JOIN event_waits w
-    ON w.tenant_id = k.tenant_id AND w.key = k.key AND w.workflow_name = k.workflow_name AND w.name = k.name
+    ON w.tenant_id = k.tenant_id AND w.key = k.key AND w.workflow_name = k.workflow_name AND {same_name_of_wait}
     AND w.open_until > coalesce(n.virtual_now, now())
 ORDER BY w.event_id, w.priority DESC, w.trigger_id;
 
@@ -35,7 +43,7 @@ SELECT w.tenant_id, w.event_id::text AS event_id, w.workflow_name, w.trigger_id,
     k.workflow_instance_id::text AS instance_id, k.workflow_definition_id::text AS definition_id
 FROM event_waits w
 JOIN correlation_keys k
-    ON k.tenant_id = w.tenant_id AND k.key = w.key AND k.workflow_name = w.workflow_name AND k.name = w.name
+    ON k.tenant_id = w.tenant_id AND k.key = w.key AND k.workflow_name = w.workflow_name AND {same_name_of_wait}
 WHERE w.tenant_id = $1 AND w.event_id = $2::text::uuid
 ORDER BY w.priority DESC, w.trigger_id, k.workflow_instance_id;
 
@@ -46,7 +54,7 @@ SELECT k.workflow_instance_id::text AS instance_id, k.workflow_definition_id::te
 FROM event_waits w
 JOIN tenants n ON n.id = w.tenant_id
 JOIN correlation_keys k
-    ON k.tenant_id = w.tenant_id AND k.key = w.key AND k.workflow_name = w.workflow_name AND k.name = w.name
+    ON k.tenant_id = w.tenant_id AND k.key = w.key AND k.workflow_name = w.workflow_name AND {same_name_of_wait}
 JOIN workflow_instances i ON i.tenant_id = k.tenant_id AND i.id = k.workflow_instance_id
 WHERE w.tenant_id = $1 AND w.event_id = $2::text::uuid AND w.workflow_name = $3 AND w.trigger_id = $4
     AND w.taken_by IS NULL AND w.open_until > coalesce(n.virtual_now, now())
@@ -85,6 +93,12 @@ UPDATE inbound_events e SET
     ) THEN 'matched' ELSE e.status END
 FROM gone WHERE e.tenant_id = gone.tenant_id AND e.id = gone.event_id;
 
+-- name: awaiting
+-- The steps of an instance that wait under a key, and for what. Served by correlation_keys_pkey.
+SELECT name, event_type FROM correlation_keys
+WHERE tenant_id = $1 AND workflow_instance_id = $2::text::uuid AND key = $3 AND event_type IS NOT NULL
+ORDER BY name;
+
 -- name: of_event
 -- For whom an event waits. Served by event_waits_pkey.
 SELECT workflow_name, trigger_id, name, key, open_until FROM event_waits
@@ -112,7 +126,7 @@ WHERE w.tenant_id = $1 AND w.event_id = old.event_id AND w.workflow_name = old.w
     AND w.trigger_id = old.trigger_id
 RETURNING w.event_id::text AS event_id, EXISTS (
     SELECT FROM correlation_keys k
-    WHERE k.tenant_id = $1 AND k.key = w.key AND k.workflow_name = w.workflow_name AND k.name = w.name) AS found;
+    WHERE k.tenant_id = $1 AND k.key = w.key AND k.workflow_name = w.workflow_name AND {same_name_of_wait}) AS found;
 
 -- name: close
 -- Nobody came: by the tenant's clock these wait no more, and their events say so. Served by event_waits_open_idx.
