@@ -66,6 +66,10 @@ SubscriptionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the subscripti
 TokenId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the token.", "uuid")]
 EventId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the event, as its sender was told.", "uuid")]
 JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the job.", "uuid")]
+ResolutionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the resolution.", "uuid")]
+IncidentNumber: TypeAlias = Annotated[
+    str, PathPart(r"[1-9][0-9]{0,8}", "Number of the incident: 3 of `incident/3`.", example="1")
+]
 QueueName: TypeAlias = Annotated[
     str,
     PathPart(

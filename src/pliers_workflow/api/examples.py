@@ -36,6 +36,12 @@ BODIES: Final[Mapping[str, Any]] = {
         "type": "order.paid",
         "data": {"order": "A-2026-17", "amount": 180.5},
     },
+    "resolve_incident": {"action": "retry", "reason": "the shop is up again"},
+    "resolve_incidents": {
+        "action": "retry",
+        "reason": "the shop is up again",
+        "filter": {"workflow": "expense_report", "code": "HTTP_503"},
+    },
     "put_step_limit": {"maxRunning": 20, "rate": 100, "perSeconds": 60},
     "discard_dead_job": {"reason": "the sub-workflow is not needed any more"},
     "create_event_subscription": {
@@ -70,6 +76,8 @@ _PLACES: Final = (
     ("/event-subscriptions/{id}", "/event-subscriptions/$SUBSCRIPTION"),
     ("/failed-starts/{id}", "/failed-starts/$JOB"),
     ("/events/{id}", "/events/$EVENT"),
+    ("/incidents/resolutions/{id}", "/incidents/resolutions/$RESOLUTION"),
+    ("/incidents/{number}", "/incidents/1"),
     ("/step-limits/{queue}", "/step-limits/http"),
     ("/dead-jobs/{id}", "/dead-jobs/$JOB"),
     ("/tokens/{id}", "/tokens/$TOKEN_ID"),

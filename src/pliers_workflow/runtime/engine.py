@@ -35,6 +35,7 @@ from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
+from .incidents import IncidentResolver, Incidents
 from .jobs.claims import StepClaims
 from .jobs.dead import DeadJobs
 from .jobs.executors import Executors
@@ -43,7 +44,7 @@ from .jobs.executors.notification import NotificationExecutor
 from .jobs.executors.script import ScriptExecutor
 from .jobs.limits import StepLimits
 from .jobs.orders import ChildStarter, OrderDispatcher
-from .jobs.payloads import CHILD, ORDER, STEP
+from .jobs.payloads import CHILD, ORDER, RESOLUTION, STEP
 from .jobs.rescuer import LeaseRescuer
 from .jobs.worker import StepWorker
 from .messenger import Messenger
@@ -127,6 +128,10 @@ class Engine:
         })  # fmt: skip
         self.step_claims = StepClaims(pool, settings)
         self.step_limits = StepLimits(pool, self.audit)
+        self.resolver = IncidentResolver(pool, self.execute, settings, owner=self.node)
+        self.incidents = Incidents(
+            pool, self.audit, self.resolver, owner=self.node, wake=lambda: self.wakeups.wake(job(RESOLUTION))
+        )
         self.dead_jobs = DeadJobs(pool, self.audit, wake=lambda kind: self.wakeups.wake(job(kind)))
         self.step_worker = StepWorker(pool, self.execute, self.step_claims, self.executors, settings, owner=self.node)
         self.rescuer = LeaseRescuer(pool, self.execute, settings, owner=self.node)
@@ -135,6 +140,7 @@ class Engine:
         self.wakeups.subscribe(TIMER, self.timers.wake)
         self.wakeups.subscribe(job(ORDER), self.orders.wake)
         self.wakeups.subscribe(job(CHILD), self.children.wake)
+        self.wakeups.subscribe(job(RESOLUTION), self.resolver.wake)
         self.wakeups.subscribe(job(STEP), self.step_claims.wake)
         self.wakeups.subscribe(job(STEP), self.step_worker.wake)
         self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
@@ -175,7 +181,7 @@ class Engine:
         self.health.add(SubscriptionsProbe())
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
-            self.housekeeping, self.timers, self.orders, self.children, self.step_worker, self.rescuer, self.inbox.delayed,
+            self.housekeeping, self.timers, self.orders, self.children, self.resolver, self.step_worker, self.rescuer, self.inbox.delayed,
             self.admission, self.feed.relay, self.feed.lanes,
         ]  # fmt: skip
 

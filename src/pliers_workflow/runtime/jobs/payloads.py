@@ -27,6 +27,7 @@ TIMER: Final = "timer"
 STEP: Final = "step"
 ORDER: Final = "command"
 CHILD: Final = "child"
+RESOLUTION: Final = "resolution"
 
 
 class StepPayload(Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,12 @@ ALTER TYPE workflow_action_type ADD VALUE IF NOT EXISTS 'resolve_incident';
 
 -- Jobs -----------------------------------------------------------------------------------------------------------------
 
+-- `resolution`: many incidents that an operator resolves at once.
+ALTER TABLE workflow_jobs DROP CONSTRAINT IF EXISTS workflow_jobs_kind_check;
+ALTER TABLE workflow_jobs ADD CONSTRAINT workflow_jobs_kind_check CHECK (kind IN (
+    'timer', 'step', 'retry', 'trigger', 'webhook', 'notification', 'start', 'command', 'child', 'resolution')) NOT VALID;
+ALTER TABLE workflow_jobs VALIDATE CONSTRAINT workflow_jobs_kind_check;
+
 ALTER TABLE workflow_jobs DROP CONSTRAINT IF EXISTS workflow_jobs_step_check;
 ALTER TABLE workflow_jobs ADD CONSTRAINT workflow_jobs_step_check
     CHECK (kind <> 'step' OR (queue IS NOT NULL AND definition_name IS NOT NULL)) NOT VALID;
@@ -75,6 +81,8 @@ CREATE TABLE IF NOT EXISTS workflow_incidents (
     attempts integer NOT NULL DEFAULT 0,
     details jsonb NOT NULL DEFAULT '{}',
     raised_at timestamptz NOT NULL,
+    -- by the database's clock, where the tenant's is moved by hand
+    created_at timestamptz NOT NULL DEFAULT now(),
     -- null while it is open
     resolved_at timestamptz,
     -- null: it went away by itself
@@ -88,9 +96,37 @@ CREATE TABLE IF NOT EXISTS workflow_incidents (
 CREATE INDEX CONCURRENTLY IF NOT EXISTS workflow_incidents_open_idx
     ON workflow_incidents (tenant_id, raised_at, workflow_instance_id, incident) WHERE resolved_at IS NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS workflow_incidents_cause_idx
-    ON workflow_incidents (tenant_id, fingerprint, workflow_instance_id, incident) WHERE resolved_at IS NULL;
+    ON workflow_incidents (tenant_id, fingerprint, raised_at, workflow_instance_id, incident) WHERE resolved_at IS NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS workflow_incidents_raised_idx
     ON workflow_incidents (tenant_id, raised_at, workflow_instance_id, incident);
+
+-- Many incidents that an operator resolves at once: what was asked, and how far it has come.
+CREATE TABLE IF NOT EXISTS incident_resolutions (
+    tenant_id text NOT NULL REFERENCES tenants,
+    -- also that of its job, while there is work left
+    id uuid NOT NULL,
+    -- {fingerprint, code, workflow, stepId}: all that are given must fit
+    filter jsonb NOT NULL CHECK (jsonb_typeof(filter) = 'object'),
+    action text NOT NULL CHECK (action IN ('retry', 'skip', 'give_up')),
+    reason text NOT NULL,
+    patch jsonb,
+    output jsonb,
+    -- incidents that were raised later do not belong to it
+    raised_before timestamptz NOT NULL,
+    -- the last incident that was handled
+    seen_at timestamptz,
+    seen_instance uuid,
+    seen_incident varchar(40),
+    handled integer NOT NULL DEFAULT 0,
+    resolved integer NOT NULL DEFAULT 0,
+    -- refused by their instances, the first hundred with their reasons
+    refused integer NOT NULL DEFAULT 0,
+    refusals jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(refusals) = 'array'),
+    created_by uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    PRIMARY KEY (tenant_id, id)
+) WITH (fillfactor = 50);
 
 -- Those of releases that kept them in the instance alone.
 INSERT INTO workflow_incidents (
@@ -118,6 +154,9 @@ CREATE POLICY one_tenant ON step_limits USING (tenant_id = (SELECT session_tenan
 ALTER TABLE step_slots ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS one_tenant ON step_slots;
 CREATE POLICY one_tenant ON step_slots USING (tenant_id = (SELECT session_tenant()));
+ALTER TABLE incident_resolutions ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS one_tenant ON incident_resolutions;
+CREATE POLICY one_tenant ON incident_resolutions USING (tenant_id = (SELECT session_tenant()));
 ALTER TABLE workflow_incidents ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS one_tenant ON workflow_incidents;
 CREATE POLICY one_tenant ON workflow_incidents USING (tenant_id = (SELECT session_tenant()));

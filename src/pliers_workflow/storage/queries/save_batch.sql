@@ -233,7 +233,7 @@ incidents AS (
     JOIN saved s ON s.tenant_id = c.tenant_id AND s.id = c.instance_id
     ON CONFLICT (tenant_id, workflow_instance_id, incident) DO UPDATE SET
         code = excluded.code, fingerprint = excluded.fingerprint, message = excluded.message,
-        attempts = excluded.attempts, details = excluded.details, raised_at = excluded.raised_at,
+        attempts = excluded.attempts, details = excluded.details, raised_at = excluded.raised_at, created_at = now(),
         resolved_at = excluded.resolved_at, action = excluded.action, reason = excluded.reason,
         resolved_by = excluded.resolved_by
 )

@@ -9,7 +9,9 @@ from ..paging import BadCursor, Page
 from .approvals import InboxItem, WorkItemView, inbox, pending_approvals
 from .health import JOB_KINDS, DueJobs, dead_jobs, due_jobs, health
 from .history import HistoryEntry, Timeline, TimelineEntry, history, timeline
+from .incidents import IncidentFilter, IncidentGroup, IncidentRow, incident_groups, incidents, incidents_of
 from .instances import InstanceView, get_instance, is_visible, list_instances
+from .steps import StepEntry, steps
 from .viewer import Reader, Viewer
 
 __all__ = [
@@ -18,9 +20,13 @@ __all__ = [
     "DueJobs",
     "HistoryEntry",
     "InboxItem",
+    "IncidentFilter",
+    "IncidentGroup",
+    "IncidentRow",
     "InstanceView",
     "Page",
     "Reader",
+    "StepEntry",
     "Timeline",
     "TimelineEntry",
     "Viewer",
@@ -31,8 +37,12 @@ __all__ = [
     "health",
     "history",
     "inbox",
+    "incident_groups",
+    "incidents",
+    "incidents_of",
     "is_visible",
     "list_instances",
     "pending_approvals",
+    "steps",
     "timeline",
 ]

@@ -29,6 +29,12 @@ class IncidentView(View, frozen=True, kw_only=True):
     state: str | None
     stage: str | None
     raised_at: datetime | None
+    #: the step run (`step/7`), and the step's id in the definition
+    step: str | None
+    step_id: str | None
+    #: the same for incidents of one cause
+    fingerprint: str
+    attempts: int
 
 
 class InstanceLinks(View, frozen=True, kw_only=True):
