@@ -24,7 +24,7 @@ from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency
+from . import idempotency, unserved
 from .charts import Charts
 from .errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from .inbound import rules
@@ -66,7 +66,7 @@ class Catalog:
 
     async def validate(self, document: object) -> tuple[Finding, ...]:
         """Say everything that is wrong with a document; nothing is kept."""
-        return (await asyncio.to_thread(reading.read, document)).findings
+        return (await asyncio.to_thread(unserved.read, document)).findings
 
     async def create(
         self, principal: Principal, document: object, *, request: RequestKey | None = None
@@ -77,7 +77,7 @@ class Catalog:
         Raises ConflictError where the name has a version already: `replace` opens the next one.
         """
         await self._audit.require(principal, "definition.create", "definition:", "author")
-        read = await asyncio.to_thread(reading.read, document)
+        read = await asyncio.to_thread(unserved.read, document)
         if read.definition is None:
             return read.findings
         tenant, name = principal.tenant_id, read.definition.name
@@ -118,7 +118,7 @@ class Catalog:
         known = await self.get(tenant, ref)
         if known is None:
             raise _unknown(ref)
-        read = await asyncio.to_thread(reading.read, document)
+        read = await asyncio.to_thread(unserved.read, document)
         if read.definition is None:
             return read.findings
         if read.definition.name != known.name:
@@ -205,7 +205,7 @@ class Catalog:
                     {"id": draft["id"], "status": draft["status"]},
                 )
             row = await self._by_id(change.connection, tenant, draft["id"])
-            read = await asyncio.to_thread(reading.read, row.definition)
+            read = await asyncio.to_thread(unserved.read, row.definition)
             if read.definition is None:
                 return read.findings
             highest = change.highest_published()
