@@ -108,6 +108,8 @@ def evaluate(source: str, scope: dict[str, Any] | None = None) -> Any:
         ("'amount' in data", True),
         # optionals
         ("data.?amount.orValue(0)", 1500),
+        ("data.?amount.orValue(int('no number'))", 1500),  # not asked where there is a value, as in cel-cpp
+        ("data.?amount.or(optional.of(int('no number'))).hasValue()", True),
         ("data.?nothing.orValue(0)", 0),
         ("data?.nothing.?further.orValue('x')", "x"),
         ("data.?note.?further.hasValue()", False),

@@ -38,6 +38,8 @@ def compile_call(compiler: Compiler, node: Call) -> Code:
             return fold(_matching(node, function, runs[0], pattern(parts[1].value)), parts)
         except ExpressionError as error:
             raise ExpressionSyntaxError(error.message, operands[1].start, compiler.source) from None
+    if function.method and function.name in ("or", "orValue"):
+        return _alternative(node, function, parts)
     run: Run
     if len(runs) == 1:
         get = runs[0]
@@ -82,6 +84,24 @@ def _matching(node: Call, function: Function, get: Run, compiled: Any) -> Run:
             raise error.at(node.start) from None
 
     return run
+
+
+def _alternative(node: Call, function: Function, parts: list[Code]) -> Code:
+    """`data.?rate.orValue(…)`: what stands in for a missing value is not evaluated where there is one, as in cel-cpp."""
+    get, instead = (part.run for part in parts)
+    whole = function.name == "or"
+
+    def run(frame: Frame) -> Any:
+        value = get(frame)
+        if type(value) is Optional and value.present:
+            return value if whole else value.value
+        other = instead(frame)
+        implementation = function.table.get((type(value), type(other)))
+        if implementation is None:
+            raise function.no_overload((value, other)).at(node.start)
+        return implementation(frame[1], value, other)
+
+    return fold(run, parts)
 
 
 def _variadic(node: Call, function: Function, parts: list[Code]) -> Code:
