@@ -55,6 +55,8 @@ async def test_operators_keep_them_and_auditors_see_them(company: World) -> None
         ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "subject": "a.>"}}, "/sink/subject"),
         ({"sink": {"type": "rabbitmq", "url": "amqp://10.0.0.1/", "exchange": ""}}, "/sink/url"),
         ({"sink": {"type": "redis", "url": "redis://redis.example.com", "stream": "a b"}}, "/sink/stream"),
+        ({"sink": {"type": "redis", "url": "rediss://redis.example.com/0?ssl_ca_certs=/etc/passwd"}}, "/sink/url"),
+        ({"sink": {"type": "rabbitmq", "url": "amqps://mq.example.com/?cafile=/x", "exchange": "e"}}, "/sink/url"),
         ({"sink": {"type": "kafka", "servers": ["kafka.example.com:port"]}}, "/sink/servers"),
         ({"sink": {"type": "kafka", "servers": ["kafka.example.com:9092"], "topic": "a/b"}}, "/sink/topic"),
         ({"sink": {"type": "smoke", "url": "x"}}, "/sink/type"),

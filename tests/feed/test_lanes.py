@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from pliers_workflow.interpreter.commands import FireTrigger
@@ -271,6 +272,49 @@ async def test_seeking_reads_again(world: World, nodes: Nodes, turnstile: dict[s
     feed.lanes.wake()
     await until(lambda: len(reader.given) == 2 * total)
     assert sorted(reader.ids[:total]) == sorted(reader.ids[total:])
+
+
+async def test_a_row_of_a_newer_release_waits_for_a_node_that_reads_it(
+    world: World, nodes: Nodes, turnstile: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane with a row that this node cannot read is given back, again and again, until somebody can; nothing overtakes."""
+    from pliers_workflow.runtime.feed import envelope as module
+
+    definition = await world.publish(turnstile)
+    reader = Remembering(lanes=1)
+    feed = await nodes.start(reader)
+    await until(lambda: len(feed.lanes.held) == 1)
+    monkeypatch.setattr(module, "decode_record", lambda _: msgspec.json.decode(b"no"))
+    (instance_id,) = await push(world, definition, 1, 1)
+    failures = 0
+    while failures < 2:
+        failures = await world.engine.pool.fetchval("SELECT failures FROM feed_lanes")
+        await asyncio.sleep(0.02)
+    assert await world.engine.pool.fetchval("SELECT fencing_token FROM feed_lanes") > 1
+    assert reader.given == []
+    monkeypatch.undo()
+    wanted = await expected(world, instance_id)
+    await until(lambda: reader.of(instance_id) == wanted)
+
+
+async def test_the_window_is_kept_while_somebody_reads(world: World, nodes: Nodes, turnstile: dict[str, Any]) -> None:
+    """A node without readers fetches no rows, and what is made of rows is kept for the newest only."""
+    from pliers_workflow.runtime.feed import log as module
+
+    definition = await world.publish(turnstile)
+    idle = await nodes.start()
+    reader = Remembering()
+    busy = await nodes.start(reader)
+    await until(lambda: len(busy.lanes.held) == 4)
+    (instance_id,) = await push(world, definition, 1, 20)
+    await until(lambda: len(reader.of(instance_id)) > 20 and busy.log.high == idle.log.high)
+    assert idle.log._rows == []
+    rows = busy.log._rows
+    assert any(row._envelopes for row in rows)
+    busy.log._keep([], busy.log.high)
+    assert all(row._envelopes is None for row in rows[: -module.FRESH])
+    rows[0].forget()
+    assert reader.given[0].at == rows[0].record.at
 
 
 async def test_readers_that_change_are_replaced(world: World, nodes: Nodes) -> None:

@@ -107,6 +107,31 @@ async def test_one_relay_at_a_time(pool: Pool[Any]) -> None:
     assert (one.leads, two.leads) == (False, True)
 
 
+async def test_the_engines_own_role_can_do_it(database: str) -> None:
+    """Relay, log and lanes work with the rights of `pliers_engine`, which does not own the tables."""
+    from pliers_workflow.runtime.feed.cursors import Cursors, Move
+    from pliers_workflow.runtime.feed.reader import Reader
+    from pliers_workflow.storage.database import open_pool
+
+    class One(Reader):
+        name = "one"
+        lanes = 2
+
+    pool = await open_pool(database, role="pliers_engine")
+    assert await Relay(pool, owner="one", poll=1).tick()
+    log = make_log(pool)
+    await log.refresh()
+    cursors = Cursors(pool, owner="one")
+    await cursors.add(One())
+    claimed = await cursors.claim(["one"], 10)
+    assert len(claimed) == 2
+    await cursors.advance(Move(claimed[0].key, claimed[0].token, 5, True, True))
+    assert (await cursors.renew(10)).keys() == {each.key for each in claimed}
+    await cursors.release((each.key, each.token) for each in claimed)
+    await pool.fetch(_sql.readers, None)
+    pool.terminate()
+
+
 async def test_the_horizon_never_goes_back(pool: Pool[Any]) -> None:
     """A relay that was slow and writes what it found long ago changes nothing."""
     await pool.execute(_sql.move_horizon, 50, 0.0)

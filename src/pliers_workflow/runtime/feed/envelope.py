@@ -73,6 +73,10 @@ class LoggedRow:
         """Characters of the record."""
         return len(self._text)
 
+    def forget(self) -> None:
+        """Keep no more than what was read; what was made of it is made again for whoever comes late."""
+        self._record = self._envelopes = None
+
     @property
     def record(self) -> Record:
         """The row's record. Raises `msgspec.DecodeError` for one that a newer release has written."""

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 import structlog
 
 from ..services import stop
@@ -92,7 +93,11 @@ class Lane:
             _log.warning("reader_waits_for_database", reader=self.reader.name, error=repr(error))
             await asyncio.sleep(1.0)
             return
-        except Exception as error:  # a row that a newer release has written, or a defect: later rows wait
+        except msgspec.DecodeError as error:
+            # A newer release has written it. Later rows wait, and the lane is free for a node that can read it.
+            await self._fail(error, waits=False)
+            raise LaneLost from error
+        except Exception as error:  # a defect of the reader; later rows wait all the same
             await self._fail(error)
             return
         size = self.reader.batch_size_max
@@ -124,8 +129,8 @@ class Lane:
                 self._failures = 0
                 return
 
-    async def _fail(self, error: Exception, *, fresh: bool = False) -> None:
-        """Wait after a failure, and say so; `fresh`: it is the first since something went well."""
+    async def _fail(self, error: Exception, *, fresh: bool = False, waits: bool = True) -> None:
+        """Say that an attempt failed, and wait; `fresh`: it is the first since something went well."""
         self._failures += 1
         reader = self.reader
         delay = min(reader.retry_delay_max, reader.retry_delay_min * 2 ** min(self._failures - 1, 30))
@@ -140,7 +145,8 @@ class Lane:
             await reader.failed(error, failures=failures, failing=failing)
         except LOST as lost:
             _log.warning("reader_waits_for_database", reader=reader.name, error=repr(lost))
-        await asyncio.sleep(delay)
+        if waits:
+            await asyncio.sleep(delay)
 
     async def _advance(self, position: int, *, handled: bool) -> None:
         self.position = position
@@ -172,6 +178,9 @@ class Lanes:
         self._task: asyncio.Task[None] | None = None
         self._renewed_at = float("-inf")
         self._era = ""
+        self._follows = False
+        #: readers that are letting go of their connections
+        self._closing: set[asyncio.Task[None]] = set()
 
     def register(self, reader: Reader) -> None:
         """Have a reader read, from the next look on."""
@@ -189,7 +198,6 @@ class Lanes:
 
     async def start(self) -> None:
         """Begin to claim lanes."""
-        self._log.follow()
         self._task = asyncio.create_task(self._run(), name="lanes")
 
     async def close(self) -> None:
@@ -203,9 +211,10 @@ class Lanes:
         self._lanes.clear()
         with contextlib.suppress(*LOST):
             await self._cursors.release((lane.key, lane.token) for lane in lanes)
-        await asyncio.gather(*(reader.close() for reader in self._readers.values()), return_exceptions=True)
+        self._close_readers(self._readers.values())
         self._readers.clear()
-        self._log.unfollow()
+        self._follow()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def wake(self, delay: float = 0.0) -> None:
         """Look at once which readers there are: one came, went, or was set to another position."""
@@ -249,6 +258,7 @@ class Lanes:
         await self._meet_readers()
         await self._keep_idle_cursors()
         await self._take_share()
+        self._follow()
 
     async def _meet_readers(self) -> None:
         """Know who reads; stop those who are gone or have changed."""
@@ -258,12 +268,12 @@ class Lanes:
         gone = [reader for name, reader in self._readers.items() if present.get(name) is not reader]
         if gone:
             await self._give_back([lane for lane in self._lanes.values() if lane.reader in gone])
-            await asyncio.gather(*(reader.close() for reader in gone), return_exceptions=True)
+            self._close_readers(gone)
         new = [name for name, reader in present.items() if self._readers.get(name) is not reader]
         if new:
             known = await self._cursors.known(new)
             for name in new:
-                if name not in known:
+                if name not in known and present[name].begins is not None:
                     await self._cursors.add(present[name])
         self._readers = present
 
@@ -272,10 +282,33 @@ class Lanes:
         if not names:
             return
         claimed = await self._cursors.claim(names, self._lease)
+        if claimed:
+            self._follow(True)
         for each in claimed:
             self._lanes[each.key] = Lane(self._readers[each.reader], each, self._log, self._cursors)
         if not claimed:
             await self._cursors.ask(names)
+
+    def _follow(self, wanted: bool | None = None) -> None:
+        """Have the log's newest rows kept while anything is read here."""
+        wanted = bool(self._lanes) if wanted is None else wanted
+        if wanted and not self._follows:
+            self._log.follow()
+        elif self._follows and not wanted:
+            self._log.unfollow()
+        self._follows = wanted
+
+    def _close_readers(self, readers: Iterable[Reader]) -> None:
+        """Have readers let go of their connections; nobody waits for that."""
+        for reader in readers:
+            task = asyncio.create_task(reader.close(), name=f"close-{reader.name}")
+            self._closing.add(task)
+            task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("reader_not_closed", task=task.get_name(), error=repr(error))
 
     async def _keep_idle_cursors(self) -> None:
         """Write down how far lanes are that had nothing to handle, so that whoever comes next need not read all that."""

@@ -4,7 +4,8 @@ Readers that keep up, which is nearly all of them nearly always, share the windo
 once a node, however many read it. Whoever falls behind the window (it is bounded by rows and by size) reads pages of its
 own until it is back. Nobody is ever given a row beyond the horizon, so what was read in order stays in order.
 
-The window is filled only while somebody reads here.
+What is made of a row is kept with it while it is among the newest: decoded and encoded it takes ten times the room. The
+window is filled only while somebody reads here.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _sql: Final = queries.load("feed")
 PAGE: Final = 500
 #: positions that one page of a reader that is catching up may span: rows of others in between are passed over
 _SPAN: Final = 20_000
+#: newest rows that keep what was made of them
+FRESH: Final = 1_000
 #: pages that are read at the same time for those who are catching up; there may be a thousand of them
 _CATCHING_UP_MAX: Final = 4
 
@@ -60,6 +63,8 @@ class Log:
         self._rows: list[LoggedRow] = []
         self._positions: list[int] = []
         self._size = 0
+        #: rows before this one have forgotten what was made of them
+        self._stale = 0
         #: the window holds every row beyond `low`, up to `high`
         self.low = 0
         self.high = 0
@@ -210,12 +215,16 @@ class Log:
             self.low = self._positions[drop - 1]
             del self._rows[:drop], self._positions[:drop]
             self._size = size
+            self._stale = max(0, self._stale - drop)
+        while len(self._rows) - self._stale > FRESH:
+            self._rows[self._stale].forget()
+            self._stale += 1
         self._tell()
 
     def _forget(self, position: int) -> None:
         """Begin an empty window at a position."""
         moved = position != self.high
-        self._rows, self._positions, self._size = [], [], 0
+        self._rows, self._positions, self._size, self._stale = [], [], 0, 0
         self.low = self.high = position
         if moved:
             self._tell()

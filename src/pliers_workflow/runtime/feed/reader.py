@@ -61,8 +61,8 @@ class Reader:
     batch_size_max: int = 100
     #: whose events it reads; None: those of all tenants
     tenant_id: str | None = None
-    #: where a reader begins that has never read
-    begins: Literal["now", "beginning"] = "now"
+    #: where a reader begins that has never read; None: its lanes are made by somebody else
+    begins: Literal["now", "beginning"] | None = "now"
     #: seconds between two attempts: doubled with each failure, and spread
     retry_delay_min: float = 1.0
     retry_delay_max: float = 60.0

@@ -38,6 +38,8 @@ class SubscriptionReader(Reader):
 
     kind: ClassVar[str] = "subscription"
     batch_size_max = 50
+    #: they are made with the subscription, and gone with it
+    begins = None
 
     def __init__(
         self,

@@ -228,6 +228,9 @@ def _check_server(url: str, schemes: tuple[str, ...], name: str, guard: Guard, w
         wrong(name, f"{url[:200]!r} is no address of {' or '.join(schemes)}.")
     elif read.username or read.password:
         wrong(name, "An address holds no user and no password.", "Put them into `user` and `password`.")
+    elif read.query or read.fragment:
+        # Client libraries take options from there, names of local files among them.
+        wrong(name, "An address of a broker has nothing after `?` or `#`.")
     else:
         _check_address(host, port or DEFAULT_PORTS[read.scheme], name, guard, wrong)
 
