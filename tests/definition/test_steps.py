@@ -260,3 +260,12 @@ def test_the_diagram_tells_the_steps_of_a_state() -> None:
         "· if true",
         "· · 1. wait 5 min",
     ]
+
+
+def test_names_that_use_names_cannot_be_nested_without_end() -> None:
+    """A thousand names, each of which uses the one before."""
+    steps: dict[str, Any] = {"n0": {"type": "wait", "durationMinutes": 1}}
+    for number in range(1, 1000):
+        steps[f"n{number}"] = {"type": "sequential", "rollbackOnFailure": True, "steps": [f"n{number - 1}"]}
+    codes = {code for _, code in found(working("n999", steps=steps))}
+    assert "too_deep" in codes

@@ -32,6 +32,8 @@ from .templates import expressions_in
 from .tree import Tree
 from .walking import Placed
 
+#: Steps inside steps, names followed.
+DEPTH_MAX: Final = 50
 #: Steps of one definition, each counted in every place where it stands.
 STEPS_MAX: Final = 5_000
 
@@ -76,6 +78,8 @@ class StepWalk:
         #: (pointer, name) of every use of a name
         self.uses: list[tuple[str, str]] = []
         self.too_many = False
+        #: pointer of a name by which steps would be nested too deeply
+        self.too_deep: str | None = None
         for node in tree.nodes:
             place = Place(node.id)
             for index, given in enumerate(node.state.properties.steps):
@@ -94,7 +98,11 @@ class StepWalk:
         names: tuple[str, ...],
         id: str | None = None,
         undoes: bool = False,
+        depth: int = 0,
     ) -> None:
+        if depth > DEPTH_MAX:
+            self.too_deep = at
+            return
         if isinstance(given, str):
             self.uses.append((at, given))
             step = self._named.get(given)
@@ -117,11 +125,11 @@ class StepWalk:
             variables = place.variables | {given.item_name, given.index_name}
             inner = place._replace(loops=(*place.loops, self._loops), variables=variables)
         for way, below in _inside(given):
-            self._walk(at + way, below, inner, names)
+            self._walk(at + way, below, inner, names, depth=depth + 1)
         if given.compensation is not None:
             undo = f"{id}-undo" if id is not None else None
             outside = place._replace(variables=place.variables | {"output"})
-            self._walk(at + "/compensation", given.compensation, outside, names, undo, undoes=True)
+            self._walk(at + "/compensation", given.compensation, outside, names, undo, undoes=True, depth=depth + 1)
 
     def visible(self, placed: PlacedStep) -> frozenset[str]:
         """Ids that `steps` has where a step stands: those of its state that are in no loop but those around it."""

@@ -279,6 +279,8 @@ class StepSkipped(_Event, frozen=True, tag="workflow.step.skipped"):
     index: int | None = None
     #: where expressions see that: a state, or the run of a loop's element
     kept_in: str | None = None
+    #: it is all there is in a branch whose own condition holds, which is complete with that
+    completes_branch: bool = False
 
 
 class StepCompleted(_Event, frozen=True, tag="workflow.step.completed"):

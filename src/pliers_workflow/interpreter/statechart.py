@@ -78,9 +78,9 @@ def run_to_rest(draft: Draft) -> None:
 
 def macrostep(draft: Draft) -> None:
     """Eventless transitions first, then the internal queue, until both are exhausted (SCXML §3.13)."""
-    if draft.agenda:
-        steps.work_off(draft)
     while draft.running:
+        if draft.agenda:
+            steps.work_off(draft)
         enabled = select_transitions(draft, None)
         if enabled:
             microstep(draft, enabled)

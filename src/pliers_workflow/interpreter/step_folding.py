@@ -76,7 +76,8 @@ def step_skipped(instance: Instance, event: StepSkipped, at: datetime) -> None:
         return
     parent = machine.steps[event.parent]
     if event.branch is not None:
-        parent = replace(parent, ended={**parent.ended, event.branch: ended})
+        branch = Ended("completed") if event.completes_branch else ended
+        parent = replace(parent, ended={**parent.ended, event.branch: branch})
     elif event.index is not None:
         parent = replace(parent, items=parent.items[1:], position=parent.position + 1, done=parent.done + 1)
     else:

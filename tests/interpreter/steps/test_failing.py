@@ -343,3 +343,25 @@ def test_what_an_instance_remembers_of_its_steps_is_bounded() -> None:
     accepted(run.resolve("retry"))
     accepted(run.complete("s4", "small"))
     assert jobs(run) == ["s5"]
+
+
+def test_a_step_that_fails_at_once_finds_the_transitions_of_inner_states() -> None:
+    """Steps begin when all states of the microstep have been entered, in document order."""
+    broken = call("broken", inputMapping={"n": "data.missing"})
+    outer = {
+        "properties": {"steps": [broken], "initial": "inner"},
+        "substates": [{"id": "inner", "properties": {"steps": [call("fetch")]}}],
+    }
+    run = at_work(states={"work": outer}, more=[{"from": "inner", "to": "end", "trigger": "error.step.broken"}])
+    assert status(run) == "completed"
+
+
+def test_what_a_failure_says_is_bounded() -> None:
+    """It is kept, hashed, and shown to people."""
+    run = at_work(call("fetch"))
+    fetch = run.run_of("fetch")
+    order = FailStep(fetch.id, 1, "X" * 500, "m" * 10_000, details={"body": "y" * 100_000})
+    accepted(run.give(order, None))
+    found = incident(run)
+    assert (len(found.code), len(found.message)) == (100, 2000)
+    assert found.details == {"left_out": "more than 16 kB"}

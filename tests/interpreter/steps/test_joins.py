@@ -140,6 +140,18 @@ def test_branches_whose_condition_is_false_do_not_count() -> None:
     assert status(at_work(step, data={"n": 0})) == "completed"
 
 
+def test_a_branch_whose_only_step_is_skipped_is_complete() -> None:
+    """As one is all of whose steps are skipped; only the branch's own condition takes it out of the count."""
+    skipped = call("a", condition="false")
+    for steps in ([skipped], [skipped, call("b", condition="false")]):
+        both = {
+            "type": "parallel",
+            "waitStrategy": "any",
+            "branches": [{"id": "empty", "steps": steps}, {"id": "other", "steps": [call("c")]}],
+        }
+        assert status(at_work(both)) == "completed"
+
+
 def test_a_parallel_may_not_take_longer_than_it_may() -> None:
     """Then it fails itself, and what is at work in it is given up."""
     run = at_work(parallel("a", "b", timeoutMinutes=5))

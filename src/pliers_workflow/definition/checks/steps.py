@@ -19,7 +19,7 @@ from ..document import (
 )
 from ..findings import Findings, did_you_mean, pointer
 from ..step_compiler import RETRYABLE
-from ..step_walking import STEPS_MAX, PlacedStep, StepWalk, chains_asked, templates
+from ..step_walking import DEPTH_MAX, STEPS_MAX, PlacedStep, StepWalk, chains_asked, templates
 from ..templates import split_template
 from ..tree import Tree
 from ..versions import is_range, parse
@@ -72,6 +72,13 @@ def _names(definition: WorkflowDefinition, walk: StepWalk, findings: Findings) -
     for name in walk.unused:
         if name not in run_by_events:
             findings.warning("unused", pointer("steps", name), f"Nothing uses the step `{name}`.")
+    if walk.too_deep is not None:
+        findings.error(
+            "too_deep",
+            walk.too_deep,
+            f"Steps inside steps, names followed, are nested more than {DEPTH_MAX} levels deep.",
+            "Make the structure flatter, or give a part to a sub-workflow.",
+        )
     if walk.too_many:
         findings.error(
             "too_large",
@@ -193,7 +200,7 @@ def _step(placed: PlacedStep, definition: WorkflowDefinition, findings: Findings
         case SubWorkflowStep():
             _sub_workflow(placed, step, definition, findings)
         case SequentialExecution():
-            if step.rollback_on_failure and not _can_undo(step, definition.steps, set()):
+            if step.rollback_on_failure and not _can_undo(step, definition.steps):
                 findings.warning(
                     "compensation_ignored",
                     at + "/rollbackOnFailure",
@@ -318,13 +325,18 @@ def _compensation(walk: StepWalk, findings: Findings) -> None:
             )
 
 
-def _can_undo(step: Step, named: Mapping[str, Step], seen: set[str]) -> bool:
-    for below in _below(step):
+def _can_undo(step: Step, named: Mapping[str, Step]) -> bool:
+    """Whether a step inside this one has a compensation, names followed."""
+    seen: set[str] = set()
+    todo: list[str | Step] = list(_below(step))
+    while todo:
+        below = todo.pop()
         if isinstance(below, str):
             if below in seen or below not in named:
                 continue
             seen.add(below)
             below = named[below]
-        if below.compensation is not None or _can_undo(below, named, seen):
+        if below.compensation is not None:
             return True
+        todo.extend(_below(below))
     return False

@@ -240,10 +240,17 @@ def _waiting_for(draft: Draft, state: Any, name: str) -> Iterator[Any]:
 
 
 def taken(draft: Draft, run_id: str) -> None:
-    """A transition has taken `error.step.ID`. Where the state was not left, its steps have failed and are over."""
+    """
+    A transition has taken `error.step.ID`. Where the state was not left, its steps have failed and are over.
+
+    What an event began belongs to no state that could be left: it is gone.
+    """
     run = run_at_work(draft, run_id)
     if run is not None and run.status == "failed":
-        cancel_below(draft, run, "failed")
+        if run.state is None:
+            cancel(draft, run, "failed")
+        else:
+            cancel_below(draft, run, "failed")
 
 
 def not_taken(draft: Draft, run_id: str) -> None:

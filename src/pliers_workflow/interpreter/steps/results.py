@@ -7,12 +7,13 @@ consequences the definition cannot bear (an action that fails, a circle without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from pliers_workflow.definition.step_chart import Child
 
+from ..commands import CompleteStep
 from ..draft import Refused
 from ..effects import CancelStep, StopAwaiting
 from ..events import StepFailed, StepHeld
@@ -20,14 +21,19 @@ from ..instance import Status
 from ..rejections import Reason
 from ..step_runs import IN_FLIGHT, Held, StepFailure
 from .failing import attempt_failed, raise_incident, schedule_again
-from .runs import OUTSIDE, release, run_at_work, step_of
+from .runs import OUTSIDE, release, run_at_work, size, step_of
 from .starting import begin_again, work_off
 
 if TYPE_CHECKING:
-    from ..commands import CompleteStep, FailStep
+    from ..commands import FailStep
     from ..draft import Draft
     from ..instance import Timer
     from ..step_runs import StepRun
+
+#: Characters of a failure's code and message, and bytes of its details.
+CODE_MAX: Final = 100
+MESSAGE_MAX: Final = 2_000
+DETAILS_MAX_BYTES: Final = 16_000
 
 
 def record_result(draft: Draft, order: CompleteStep | FailStep, held: Held) -> None:
@@ -165,9 +171,10 @@ def resume(draft: Draft) -> None:
         work_off(draft)
 
 
-def result_of(order: Any) -> Held:
-    """What `CompleteStep` or `FailStep` says, in one form."""
-    if hasattr(order, "code"):
-        failure = StepFailure(order.code, order.message, order.details)
-        return Held(None, failure, order.retryable, order.retry_after_ms)
-    return Held(order.output)
+def result_of(order: CompleteStep | FailStep) -> Held:
+    """What whoever ran a step says, in one form; what a failure says is bounded, for it is kept and shown to people."""
+    if isinstance(order, CompleteStep):
+        return Held(order.output)
+    details = order.details if size(order.details) <= DETAILS_MAX_BYTES else {"left_out": "more than 16 kB"}
+    failure = StepFailure(order.code[:CODE_MAX], order.message[:MESSAGE_MAX], details)
+    return Held(None, failure, order.retryable, order.retry_after_ms)

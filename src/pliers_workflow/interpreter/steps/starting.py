@@ -54,10 +54,23 @@ def work_off(draft: Draft) -> None:
 
 
 def start_steps(draft: Draft, state: State) -> None:
-    """A state has been entered: begin its steps."""
+    """
+    A state has been entered: its steps begin when all states of this microstep have been.
+
+    So a step that fails at once finds the transitions of all that are active now.
+    """
+    draft.later("start", state)
+
+
+def start(draft: Draft, state: State) -> None:
+    """Begin the steps of a state, and all that follows at once, before those of the next state in document order."""
+    if state.id not in draft.instance.configuration:
+        return  # left already
     assert state.steps is not None
-    draft.later("begin", state.steps, None, state.id)
+    rest, draft.agenda = draft.agenda, None
+    begin(draft, state.steps, None, state.id)
     work_off(draft)
+    draft.agenda = rest
 
 
 def begin(
@@ -102,8 +115,11 @@ def begin(
     )
     try:
         with seen_from(draft, parent, state, names):
-            if not _wanted(draft, step, parent, branch):
+            if not _branch_wanted(draft, parent, branch):
                 _skip(draft, step, run)
+                return
+            if step.condition and not draft.holds(step.condition, draft.trigger):
+                _skip(draft, step, run, completes_branch=branch is not None)
                 return
             _STARTS[type(step.work)](draft, step, run)
     except ExpressionError as error:
@@ -130,18 +146,17 @@ def begin_again(draft: Draft, run: StepRun) -> None:
         draft.later("fail", run.id, failure_of(error, fresh))
 
 
-def _wanted(draft: Draft, step: Step, parent: StepRun | None, branch: str | None) -> bool:
-    if branch is not None:
-        assert parent is not None
-        parallel = step_of(draft, parent).work
-        assert isinstance(parallel, Parallel)
-        condition = parallel.branch(branch).condition
-        if condition and not draft.holds(condition, draft.trigger):
-            return False
-    return not step.condition or draft.holds(step.condition, draft.trigger)
+def _branch_wanted(draft: Draft, parent: StepRun | None, branch: str | None) -> bool:
+    if branch is None:
+        return True
+    assert parent is not None
+    parallel = step_of(draft, parent).work
+    assert isinstance(parallel, Parallel)
+    condition = parallel.branch(branch).condition
+    return not condition or draft.holds(condition, draft.trigger)
 
 
-def _skip(draft: Draft, step: Step, run: StepRun) -> None:
+def _skip(draft: Draft, step: Step, run: StepRun, *, completes_branch: bool = False) -> None:
     if run.undoes is not None:
         # Nothing has to be undone after all: on record as a compensation that did nothing.
         draft.emit(StepStarted(run))
@@ -150,7 +165,7 @@ def _skip(draft: Draft, step: Step, run: StepRun) -> None:
     kept_in = scope_of(draft.instance.machine, run) if step.kept and run.index is None else None
     if kept_in == run.id:
         kept_in = None
-    draft.emit(StepSkipped(step.path, step.id, run.state, run.parent, run.branch, run.index, kept_in))
+    draft.emit(StepSkipped(step.path, step.id, run.state, run.parent, run.branch, run.index, kept_in, completes_branch))
     if run.parent is not None:
         draft.later("go_on", run.parent)
 
@@ -169,6 +184,7 @@ _STARTS: dict[type, Callable[[Draft, Step, StepRun], None]] = {
     ForEach: start_for_each,
 }
 _TASKS: dict[str, Callable[..., None]] = {
+    "start": start,
     "begin": begin,
     "go_on": go_on,
     "complete": complete,
