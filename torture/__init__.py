@@ -11,10 +11,12 @@ rest, and what stands in the database is held against what was acknowledged and 
 | `cluster` | PostgreSQL and the nodes: up, down, killed |
 | `chaos` | what breaks, and when |
 | `caller` | calls that are repeated until they are answered, and the record of them |
+| `outside` | a web service that steps call, and that cannot be relied on |
 | `workflows/` | one file a workflow: its document, its model, and what its people do |
 | `model` | what every model shares: clocks, suspending, cancelling |
 | `histories` | reading what the database says happened |
 | `laws` | what must hold whatever the workflow: chains, folding, jobs, work items |
+| `review` | all of it, instance by instance, and what shows only in the whole |
 | `judge` | one instance's history against its model and against the answers its callers got |
 | `logs` | what the nodes said, and which of it may not be said |
 | `run` | one seed from start to verdict |

@@ -8,7 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from .run import Verdict, run_seed
+from .run import run_seed
+from .verdict import Verdict
 
 #: faults told of each seed; all of them are in its folder
 _TOLD_MAX = 20

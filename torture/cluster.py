@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -19,19 +20,30 @@ ROLES: Final = (("all", "all", "all"), ("all", "api", "worker"))
 _BACK_WITHIN: Final = 90.0
 #: seconds a node may take to drain: requests under way, then commands that wait, while the database may be away
 _DRAINED_WITHIN: Final = 60.0
-#: A lease that a killed node leaves behind lapses soon, so that a run need not wait for it at the end.
-_SETTINGS: Final = {"EXECUTION__TIMER_LEASE": 3}
+#: Leases that a killed node leaves behind lapse soon, so that a run need not wait for them at the end; and whom an unlucky
+#: row of failures holds back tries again soon.
+_SETTINGS: Final = {
+    "EXECUTION__TIMER_LEASE": 3,
+    "STEPS__LEASE": 3,
+    "STEPS__RESCUE_EVERY": 1,
+    "STEPS__BREAKER_OPEN": 2,
+}
 
 
 class Node:
     """One node, by turns up, frozen and down."""
 
-    def __init__(self, name: str, role: str, dsn: str, folder: Path) -> None:
+    def __init__(self, name: str, role: str, dsn: str, folder: Path, outside: int) -> None:
         self.name = name
         #: it answers requests
         self.answers = role != "worker"
         self.log = folder / f"{name}.log"
-        self._server = LocalServer(dsn, self.log, role=role, settings=_SETTINGS)
+        self._server = LocalServer(
+            dsn,
+            self.log,
+            role=role,
+            settings={**_SETTINGS, "OUTBOUND__ALLOWED_HOSTS": json.dumps([f"127.0.0.1:{outside}"])},
+        )
         #: held by whoever starts or stops it
         self.changing = asyncio.Lock()
         self.faults: list[str] = []
@@ -96,9 +108,11 @@ class Cluster:
         """Start PostgreSQL; the DSN."""
         return await asyncio.to_thread(self.postgres.start)
 
-    async def start_nodes(self, dsn: str, roles: Sequence[str]) -> None:
-        """Start a node of each role."""
-        self.nodes = [Node(f"node{number}", role, dsn, self.folder) for number, role in enumerate(roles, start=1)]
+    async def start_nodes(self, dsn: str, roles: Sequence[str], outside: int) -> None:
+        """Start a node of each role; they may call this port."""
+        self.nodes = [
+            Node(f"node{number}", role, dsn, self.folder, outside) for number, role in enumerate(roles, start=1)
+        ]
         await asyncio.gather(*(node.start() for node in self.nodes))
 
     async def crash_postgres(self) -> None:

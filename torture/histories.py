@@ -109,11 +109,24 @@ def told(lines: list[Line], cast: Cast) -> list[Row]:
         fired: dict[str, Any] = next((event for event in events if event["type"] == "workflow.timeout.occurred"), {})
         rows.append(
             Row(
-                line.seq, line.decoded.at, deed, mark, line.command_id, line.from_state, line.to_state,
-                order.get("timer", ""), fired.get("trigger", ""), order.get("step") or fired.get("step", ""),
-                order.get("attempt", 1), order.get("code", ""), _begun(events), line.position,
+                seq=line.seq,
+                at=line.decoded.at,
+                deed=deed,
+                mark=mark,
+                command_id=line.command_id,
+                from_state=line.from_state,
+                to_state=line.to_state,
+                timer=order.get("timer", ""),
+                trigger=fired.get("trigger", ""),
+                step=order.get("step") or fired.get("step", ""),
+                attempt=order.get("attempt", 1),
+                code=order.get("code", ""),
+                output=_output(order, events),
+                begun=_begun(events),
+                position=line.position,
+                instance=line.decoded.instance,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -126,6 +139,13 @@ _NO_LEAVES: Final = frozenset(
 def _begun(events: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     runs = [event["run"] for event in events if event["type"] == "workflow.step.started"]
     return tuple((run["id"], run["step_id"]) for run in runs if run["type"] not in _NO_LEAVES)
+
+
+def _output(order: dict[str, Any], events: list[dict[str, Any]]) -> Any:
+    """What a step gave; the order does not repeat it."""
+    kept = ("workflow.step.completed", "workflow.step.held", "workflow.step.compensated")
+    given = (event for event in events if event["type"] in kept and event["step"] == order.get("step"))
+    return next((event.get("output") for event in given), None)
 
 
 def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tuple[Deed, str]:
@@ -143,8 +163,13 @@ def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tup
             data: dict[str, Any] = changed.get("set", {})
             return Deed("update_data", "", user, {k: v for k, v in data.items() if k != "last"}), data.get("last", "")
         case "correlate":
-            return Deed("correlate", order.get("action", "receive"), user, order["event"]), order["event"]["id"]
+            event, action = order["event"], order.get("action", "receive")
+            if action == "receive":  # its data are told as the step's output
+                kept = ("workflow.step.completed", "workflow.step.held")
+                output = next((one["output"] for one in events if one["type"] in kept), {})
+                event = {**event, "data": output.get("data", {})}
+            return Deed("correlate", action, user, event), event["id"]
         case "fire_timer":
             return Deed("fire_timer", "", user), ""
         case kind:
-            return Deed(kind, "", user), order["reason"]
+            return Deed(kind, "", user), order.get("reason", "") if user else ""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from .caller import Call
 from .histories import Found
@@ -25,12 +27,27 @@ _EVENTS: Final = "/api/v1/events"
 _SAME_TIME = timedelta(milliseconds=50)
 
 
+class Judgement(Struct, frozen=True):
+    """What is wrong with an instance, a sentence each; how late its timers fired, in seconds; and what it has started."""
+
+    faults: list[str]
+    lateness: list[float] = []
+    #: marks of instances
+    children: list[str] = []
+    #: what must have been done outside: the attempt, what, and by when
+    favours: list[tuple[str, str, datetime]] = []
+
+
 def judge(
     kind: Kind, instance_id: str, rows: Sequence[Row], calls: Sequence[Call], found: Found, cast: Cast
-) -> tuple[list[float], list[str]]:
-    """How late each timer fired, in seconds; and what is wrong, a sentence each."""
-    model = kind.model(rows[0])
-    return model.lateness, list(_faults(model, instance_id, rows, calls, found, cast))
+) -> Judgement:
+    """Judge one instance."""
+    try:
+        model = kind.model(rows[0])
+    except Disagreement as error:
+        return Judgement([f"row 1 {error}"])
+    faults = list(_faults(model, instance_id, rows, calls, found, cast))
+    return Judgement(faults, model.lateness, model.children, model.favours)
 
 
 def _faults(
@@ -50,7 +67,7 @@ def _faults(
         if count > 1:
             yield f"the call {mark} is in the history {count} times"
     names = {call.name for call in calls}
-    for row in rows:
+    for row in rows[1:]:  # what began it is looked at with all the others
         if row.mark and row.mark not in names:
             yield f"row {row.seq} ({_deed(row)}) was made by no call of ours: {row.mark}"
         elif row.mark == "" and row.deed.user:
@@ -72,8 +89,8 @@ def _end(model: Model, instance_id: str, found: Found) -> Iterator[str]:
     """The row of the instance against the model, and that it has come to its end."""
     instance = found.instances[instance_id]
     stands = (instance.status.value, instance.current_state, list(instance.configuration))
-    if stands != (model.status, model.state, model.configuration):
-        yield f"stands at {stands}, the model at {(model.status, model.state, model.configuration)}"
+    if stands != (model.standing, model.state, model.configuration):
+        yield f"stands at {stands}, the model at {(model.standing, model.state, model.configuration)}"
     differs = {
         name: (instance.data.get(name), value) for name, value in model.data.items() if instance.data.get(name) != value
     }
@@ -92,8 +109,8 @@ def _accepted(call: Call, row: Row | None, stages: Sequence[Model], found: Found
             yield f"{call.key} ordered {call.deed}, and row {row.seq} says {row.deed}"
         model = stages[row.seq - 1]
         answered = call.answer["revision"], call.answer["currentState"], call.answer["status"]
-        if answered != (row.seq, model.state, model.status):
-            yield f"{call.key} was answered {answered}, and row {row.seq} is {(row.seq, model.state, model.status)}"
+        if answered != (row.seq, model.state, model.standing):
+            yield f"{call.key} was answered {answered}, and row {row.seq} is {(row.seq, model.state, model.standing)}"
     record = found.keys.get((cast.ids[call.deed.user], call.key))
     if record is None:
         yield f"there is no idempotency record of {call.key}"
@@ -120,6 +137,8 @@ def _refused_before(call: Call, row: Row, rows: Sequence[Row], stages: Sequence[
 def _may_be_refused(call: Call, rows: Sequence[Row], stages: Sequence[Model]) -> bool:
     assert call.answered_at is not None
     latest = call.answered_at + _SAME_TIME
+    if rows and call.known_revision == 0 and call.sent_at <= rows[0].at + _SAME_TIME:
+        return True  # there was no such instance yet
     return any(
         not model.accepts(call.deed)
         for row, model in zip(rows, stages, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from random import Random
 
@@ -12,13 +13,13 @@ from pliers_workflow.client.setup import ensure_binding, ensure_workflow
 
 from .caller import Calls
 from .people import Cast, Workflow
-from .workflows import KINDS, form
+from .workflows import KINDS, form, order
 
 
-async def prepare(admin: Api) -> None:
-    """Publish the workflows, bind the form."""
-    for kind in KINDS.values():
-        await ensure_workflow(admin, kind.document)
+async def prepare(admin: Api, outside: str) -> None:
+    """Publish the workflows, whose steps call the service at this address; bind the form."""
+    for kind in reversed(KINDS.values()):  # those that others start come last
+        await ensure_workflow(admin, json.loads(json.dumps(kind.document).replace(order.OUTSIDE, outside)))
     await ensure_binding(admin, form.FORM, "torture_form", form.MAPPING)
 
 
@@ -46,7 +47,9 @@ class Load:
             number = next(self._numbers)
             chance = Random(f"{self._seed}/load/{number}")
             name = chance.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
+            drive = KINDS[name].drive
+            assert drive is not None, "what has a weight is played by somebody"
             workflow = Workflow(name, number, self._seed, self._calls, self._cast)
             self.workflows.append(workflow)
             await asyncio.sleep(chance.uniform(0, 0.5))
-            await KINDS[name].drive(workflow)
+            await drive(workflow)

@@ -22,7 +22,7 @@ _EXPECTED: Final = frozenset(
     }
 )
 #: And every service: that it waits for its database, or leaves something for later.
-_WAITS: Final = re.compile(r"_waits?_for_database$|_wait$|_left_for_later$|_left_to_sweep$")
+_WAITS: Final = re.compile(r"_waits?_for_database$|_wait$|_left_for_later$|_left_to_sweep$|_not_settled$")
 #: A node that starts while its database goes away says why, and ends; whoever runs it starts it again.
 _START_FAILED: Final = re.compile(
     r"^Application startup failed|"

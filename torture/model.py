@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 #: Clocks are kept to the millisecond.
 _ROUNDING = timedelta(milliseconds=2)
@@ -46,9 +47,11 @@ class Row(Struct, frozen=True):
     step: str = ""
     attempt: int = 0
     code: str = ""
+    output: Any = None
     #: steps that were begun, and hold no others: run and step id, in order
     begun: tuple[tuple[str, str], ...] = ()
     position: int = 0
+    instance: str = ""
 
 
 class Disagreement(Exception):
@@ -94,6 +97,13 @@ class Model:
         self.runs: dict[str, str] = {}
         #: names of steps that must be begun by the row at hand, in order
         self.begins: list[str] = []
+        #: steps that somebody else is at, with the attempt; and results that came while it was suspended, by run
+        self.at_work: dict[str, int] = {}
+        self.held: dict[str, Row] = {}
+        #: marks of the instances that it has started
+        self.children: list[str] = []
+        #: what must have been done outside: the attempt, what, and by when
+        self.favours: list[tuple[str, str, datetime]] = []
         self.begin(started)
         self._match(started)
 
@@ -115,6 +125,26 @@ class Model:
         """A clock has run out."""
         raise NotImplementedError
 
+    def keeps(self, deed: Deed) -> bool:
+        """Whether this is accepted while it is suspended, and takes effect when it is resumed."""
+        return False
+
+    def resumes(self, at: datetime) -> None:
+        """What was kept takes effect."""
+
+    def completes(self, name: str, row: Row) -> None:
+        """A step has given its result."""
+        raise NotImplementedError
+
+    def fails(self, name: str, row: Row) -> None:
+        """An attempt at a step has failed."""
+        raise NotImplementedError
+
+    @property
+    def standing(self) -> str:
+        """The status as it is told."""
+        return self.status
+
     @property
     def configuration(self) -> list[str]:
         """All active states."""
@@ -132,7 +162,7 @@ class Model:
         if self.ended:
             return False
         if self.status == "suspended":
-            return deed.kind in ("resume", "cancel")
+            return deed.kind in ("resume", "cancel") or self.keeps(deed)
         if deed.kind in ("suspend", "cancel"):
             return True
         return deed.kind != "resume" and self.allows(deed)
@@ -143,6 +173,8 @@ class Model:
             raise Disagreement(f"comes from {row.from_state!r}, the model stands in {self.state!r}")
         if row.deed.kind == "fire_timer":
             self._fire(row)
+        elif row.deed.kind in ("complete_step", "fail_step"):
+            self._result(row)
         elif not self.accepts(row.deed):
             raise Disagreement(f"must have been refused in {self.describe()}")
         elif row.deed.kind == "suspend":
@@ -153,6 +185,11 @@ class Model:
             self.status = "waiting"
             for clock in self.clocks.values():
                 clock.resume(row.at)
+            self.resumes(row.at)
+            held, self.held = self.held, {}
+            for run in sorted(held, key=lambda run: int(run.partition("/")[2])):
+                if not self.ended:
+                    self._take(held[run], row.at)
         elif row.deed.kind == "cancel":
             self.end("cancelled", self.state)
         else:
@@ -167,6 +204,31 @@ class Model:
         if [name.split("/")[0] for name in expected] != [step_id for _, step_id in row.begun]:
             raise Disagreement(f"begins {row.begun}, the model {expected}")
         self.runs |= {run: name for (run, _), name in zip(row.begun, expected, strict=True)}
+
+    def _result(self, row: Row) -> None:
+        name = self.runs.get(row.step, "?")
+        if self.at_work.get(name) != row.attempt or row.step in self.held:
+            raise Disagreement(
+                f"brings a result of {row.step} ({name}), attempt {row.attempt}; at work: {self.at_work}"
+            )
+        if self.status == "suspended":
+            self.held[row.step] = row
+        else:
+            self._take(row, row.at)
+
+    def _take(self, row: Row, at: datetime) -> None:
+        name = self.runs[row.step]
+        row = replace(row, at=at)
+        if row.deed.kind == "complete_step":
+            del self.at_work[name]
+            self.completes(name, row)
+        else:
+            self.fails(name, row)
+
+    def work(self, name: str) -> None:
+        """Have somebody else do a step: it must be begun by this row."""
+        self.begins.append(name)
+        self.at_work[name] = 1
 
     def _fire(self, row: Row) -> None:
         if row.timer in self.fired:
@@ -186,6 +248,7 @@ class Model:
         """Come to the end."""
         self.status, self.state = status, state
         self.clocks.clear()
+        self.at_work.clear()
 
     def start_clock(self, trigger: str, at: datetime, minutes: float) -> None:
         """Start a clock, or start it anew."""

@@ -119,11 +119,11 @@ class Person:
         body = {"patch": {**fields, "last": key}}
         return await self._command("PUT", "", body, Deed("update_data", "", self.name, fields), key)
 
-    async def order(self, kind: str) -> Call:
-        """`suspend`, `resume` or `cancel`."""
+    async def order(self, kind: str, instance: str | None = None) -> Call:
+        """`suspend`, `resume` or `cancel` the workflow's instance, or one that it has started."""
         key = self._key()
         method, path = ("DELETE", "") if kind == "cancel" else ("POST", f"/{kind}")
-        return await self._command(method, path, {"reason": key}, Deed(kind, "", self.name), key)
+        return await self._command(method, path, {"reason": key}, Deed(kind, "", self.name), key, instance)
 
     async def start(self, **data: Any) -> Call:
         """Start the workflow's instance."""
@@ -190,7 +190,8 @@ class Person:
                 return
             await self.wait(0.1, 0.6)
         self.workflow.faults.append(
-            f"instance {self.workflow.instance} has not become what it must within {within:g} s: {seen}"
+            f"instance {self.workflow.instance} has not become what it must within {within:g} s: "
+            f"{seen and seen['instanceData']}"
         )
 
     async def look(self) -> Any:
@@ -206,13 +207,24 @@ class Person:
             self.workflow.faults.append(f"a read gave nothing after revision {known} was acknowledged")
         return seen
 
-    async def _command(self, method: str, path: str, body: dict[str, Any], deed: Deed, key: str) -> Call:
+    async def children(self) -> list[str]:
+        """The instances that it has started."""
+        page = await self.workflow.calls.read(
+            f"{_INSTANCES}/{self.workflow.instance}/history", self.workflow.cast.tokens[OPERATOR], self.chance
+        )
+        events = [event for row in (page or {"items": []})["items"] for event in row["executionData"]["events"]]
+        runs = [event["run"] for event in events if event["type"] == "workflow.step.started"]
+        return [run["child"] for run in runs if run.get("child")]
+
+    async def _command(
+        self, method: str, path: str, body: dict[str, Any], deed: Deed, key: str, instance: str | None = None
+    ) -> Call:
         workflow = self.workflow
         call = await self._send(Call(
-            workflow.number, key, deed, method, f"{_INSTANCES}/{workflow.instance}{path}", body, workflow.revision,
-            _now(),
+            workflow.number, key, deed, method, f"{_INSTANCES}/{instance or workflow.instance}{path}", body,
+            0 if instance else workflow.revision, _now(),
         ))  # fmt: skip
-        if call.ok:
+        if call.ok and not instance:
             workflow.revision = max(workflow.revision, call.answer["revision"])
         return call
 

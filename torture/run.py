@@ -8,27 +8,27 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-from msgspec import Struct
 
 from pliers_workflow.client.api import Api, Unexpected
 from pliers_workflow.client.http import ConnectionLost, HttpClient
 from pliers_workflow.installation import admin_token
-from pliers_workflow.storage.database import connect, open_pool
 from pliers_workflow.storage.migrations import migrate
 
-from . import histories, judge, laws, logs
-from .caller import Call, Calls
+from . import histories, logs
+from .caller import Calls
 from .chaos import Chaos
 from .cluster import ROLES, Cluster, Node
 from .load import Load, prepare
-from .people import OPERATOR, Cast, make_people
-from .workflows import KINDS
+from .outside import Outside
+from .people import OPERATOR, make_people
+from .review import review
+from .verdict import Verdict
 
 #: Seconds within which everything must have come to rest: longer than the slowest safety net, the dispatcher's sweep.
 _REST_WITHIN: Final = 120.0
@@ -36,21 +36,6 @@ _REST_WITHIN: Final = 120.0
 
 #: Seconds within which a node must raise no alarm any more, once everything rests.
 _WELL_WITHIN: Final = 60.0
-
-
-#: Timers that fire later than that are told of, for whoever wonders; while things are broken they may be.
-_LATE: Final = 5.0
-
-
-class Verdict(Struct):
-    """What became of one seed."""
-
-    seed: str
-    #: what is wrong; nothing: green
-    faults: list[str] = []
-    counts: dict[str, Any] = {}
-    #: histories of the instances concerned, for the folder of a failed seed
-    evidence: list[str] = []
 
 
 async def run_seed(
@@ -85,11 +70,13 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
     await migrate(dsn)
     token = await admin_token(dsn, name="torture")
     roles = Random(f"{verdict.seed}/roles").choice(ROLES)
-    await cluster.start_nodes(dsn, roles)
+    outside = Outside(verdict.seed)
+    await outside.start()
+    await cluster.start_nodes(dsn, roles, outside.port)
     async with HttpClient(cluster.nodes[0].url) as http:
         admin = Api(http, token)
         cast = await make_people(admin)
-        await prepare(admin)
+        await prepare(admin, outside.url)
     calls = Calls([node.url for node in cluster.nodes if node.answers])
     load = Load(verdict.seed, calls, cast, at_once=at_once)
     chaos = Chaos(verdict.seed, cluster, dsn, calm=calm)
@@ -108,6 +95,7 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
                 await _be_well(verdict, node, cast.tokens[OPERATOR])
     finally:
         calls.close()
+        await outside.stop()
     verdict.evidence += ["chaos:", *chaos.diary, ""]
     verdict.counts |= {
         "seconds": round(time.monotonic() - began, 1),
@@ -119,11 +107,12 @@ async def _torture(verdict: Verdict, cluster: Cluster, dsn: str, seconds: float,
         "refused": sum(400 <= call.status < 500 for call in calls.made),
         "repeated": dict(calls.repeated),
         "chaos": dict(chaos.done),
+        "outside": dict(outside.moods),
     }
     verdict.faults += calls.faults
     for workflow in load.workflows:
         verdict.faults += [f"workflow {workflow.number}: {fault}" for fault in workflow.faults]
-    await _judge(verdict, dsn, calls.made, cast)
+    await review(verdict, dsn, calls.made, cast, outside)
 
 
 async def _rest(verdict: Verdict, dsn: str) -> None:
@@ -167,87 +156,6 @@ async def _be_well(verdict: Verdict, node: Node, token: str) -> None:
             await asyncio.sleep(0.5)
     alarms = said.get("alarms") if isinstance(said, dict) else said
     verdict.faults.append(f"{node.name} is not well after {_WELL_WITHIN:g} s: {alarms}")
-
-
-async def _judge(verdict: Verdict, dsn: str, made: list[Call], cast: Cast) -> None:
-    connection = await connect(dsn, purpose="read", statement_timeout=120)
-    try:
-        found = await histories.read(connection)
-    finally:
-        await connection.close()
-    pool = await open_pool(dsn, min_size=1, max_size=1)
-    try:
-        verdict.faults += await laws.of_audit(pool)
-    finally:
-        pool.terminate()
-    verdict.faults += laws.of_all(found)
-
-    by_workflow: dict[int, list[Call]] = defaultdict(list)
-    for call in made:
-        by_workflow[call.workflow].append(call)
-    starts = {call.name: call for call in made if call.starts}
-    started: Counter[str] = Counter()
-    ends: Counter[str] = Counter()
-    lateness: list[float] = []
-    for instance_id in sorted({*found.lines, *found.instances}):
-        faults = list(laws.of_instance(found, instance_id))
-        lines = found.lines.get(instance_id, [])
-        calls: list[Call] = []
-        if lines and instance_id in found.instances:
-            rows = histories.told(lines, cast)
-            instance = found.instances[instance_id]
-            kind = instance.definition_name.removeprefix("torture_")
-            start = starts.get(rows[0].mark)
-            if start is None:
-                faults.append(f"no call started it; it bears the mark {rows[0].mark!r}")
-            else:
-                started[start.name] += 1
-                calls = by_workflow[start.workflow]
-            late, told = judge.judge(KINDS[kind], instance_id, rows, calls, found, cast)
-            lateness += late
-            if late and max(late) > _LATE:
-                verdict.evidence.append(f"late by up to {max(late):.1f} s: {instance_id}, its rows at "
-                                        f"{', '.join(f'{row.at:%H:%M:%S.%f} {row.trigger}' for row in rows)}")  # fmt: skip
-            faults += told
-            ends[f"{kind} {instance.current_state} {instance.status.value}"] += 1
-        if faults:
-            verdict.faults += [f"instance {instance_id}: {fault}" for fault in faults]
-            verdict.evidence += _tell(instance_id, faults, lines, calls)
-    for key, call in starts.items():
-        if call.status and not call.ok:
-            verdict.faults.append(f"{key} was to start an instance and was refused: {call.answer!r}"[:1000])
-        if call.ok and started[key] != 1:
-            verdict.faults.append(
-                f"{key} was accepted and has started {started[key]} instances: {call.answer!r}"[:1000]
-            )
-    horizon = found.horizon
-    last = max((line.position for lines in found.lines.values() for line in lines), default=0)
-    if horizon < last:
-        verdict.faults.append(f"the log's horizon is {horizon}, and its last row {last}: readers are not told of all")
-    lateness.sort()
-    verdict.counts |= {
-        "instances": len(found.instances),
-        "rows": sum(map(len, found.lines.values())),
-        "timers_fired": len(lateness),
-        "timer_lateness_p50": round(lateness[len(lateness) // 2], 3) if lateness else None,
-        "timer_lateness_max": round(lateness[-1], 3) if lateness else None,
-        "ends": dict(sorted(ends.items())),
-    }
-
-
-def _tell(instance_id: str, faults: list[str], lines: list[histories.Line], calls: list[Call]) -> list[str]:
-    """All that is known of an instance that is not as it should be."""
-    return [
-        f"instance {instance_id}",
-        *(f"  FAULT {fault}" for fault in faults),
-        *(f"  row {line.seq} at {line.decoded.at:%H:%M:%S.%f} {line.from_state} -> {line.to_state}: {line.record}"
-          for line in lines),
-        *(f"  call {call.key} {call.deed.kind} {call.deed.name} sent {call.sent_at:%H:%M:%S.%f} x{call.sends}, revision "
-          f"{call.known_revision} known; answered {call.answered_at and f'{call.answered_at:%H:%M:%S.%f}'} "
-          f"{call.status} {str(call.answer)[:400]}"
-          for call in calls),
-        "",
-    ]  # fmt: skip
 
 
 def _read_logs(verdict: Verdict, cluster: Cluster) -> None:

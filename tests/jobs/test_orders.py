@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import CancelInstance, FireTrigger, Parent, SuspendInstance
 from pliers_workflow.interpreter.effects import SendOrder, StartChild
@@ -112,6 +114,28 @@ async def test_a_sub_workflow_starts(shop: Shop, parent: str) -> None:
     assert set(await shop.jobs()) == {"order/begun"}, "the parent is told"
     await shop.engine.orders.run_due()
     assert await shop.jobs() == {}
+    assert await shop.history(effect.instance) == ["start"]
+
+
+async def test_a_database_that_goes_away_is_no_attempt(
+    shop: Shop, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went away while the start looked for its version: put back with nothing against it, and done when it is there."""
+    await shop.publish(waiting_room("errand"))
+    effect = await child(shop, parent)
+    await shop.owe(parent, [effect])
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise asyncpg.CannotConnectNowError("the database system is starting up")
+
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(shop.engine.catalog, "resolve", away)
+        await shop.engine.children.run_due()
+    assert [entry["event"] for entry in logs] == ["order_left_for_later"]
+    (job,) = (await shop.jobs()).values()
+    assert (job["attempt"], job["last_error"], job["status"]) == (0, None, "ready")
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() - interval '1 s'")
+    await shop.engine.children.sweep()
     assert await shop.history(effect.instance) == ["start"]
 
 

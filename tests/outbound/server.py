@@ -28,12 +28,15 @@ class OutsideServer:
         self.requests: list[Request] = []
         self.answer: Answer = reply(200, b"{}")
         self.port = 0
+        #: made so far
+        self.connections = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while line := await reader.readline():
                 method, target, _ = line.decode().split(" ", 2)

@@ -120,6 +120,36 @@ async def test_broken_exchanges(server: OutsideServer, outbound: Outbound) -> No
     assert (error.code, error.retryable) == ("HTTP_UNRESOLVED", True)
 
 
+async def _twice(request: Request, writer: asyncio.StreamWriter) -> None:
+    body = request.target.encode()
+    writer.write((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) * 2)
+
+
+async def test_a_server_that_answers_twice(server: OutsideServer, outbound: Outbound) -> None:
+    """The second answer is nobody's: it is not taken for that to the next request on the same connection."""
+    server.answer = _twice
+    for number in range(20):
+        received = await outbound.send("GET", f"{server.url}/{number}")
+        assert received.body == f"/{number}".encode()
+
+
+async def test_a_server_that_answers_twice_and_code_that_is_not_asynchronous(server: OutsideServer) -> None:
+    """The same for a plugin's own client; and a server that answers once keeps its connection."""
+
+    def ask() -> list[str]:
+        guard = Guard(OutboundSettings(allowed_hosts=("127.0.0.1",)))
+        with httpx.Client(transport=GuardedSyncTransport(guard, connections_max=2)) as client:
+            return [client.get(f"{server.url}/{number}").text for number in range(10)]
+
+    server.answer = _twice
+    assert await asyncio.to_thread(ask) == [f"/{number}" for number in range(10)]
+    connections = server.connections
+    assert connections == 10
+    server.answer = reply(200, b"once")
+    await asyncio.to_thread(ask)
+    assert server.connections == connections + 1
+
+
 @pytest.mark.parametrize(
     "url", ["", "ftp://x/", "http://", "file:///etc/passwd", "http://user:pass@example.com/", "x" * 100_000]
 )

@@ -63,7 +63,7 @@ def faults(rows: list[Row], calls: list[Call], **data: Any) -> list[str]:
     start = replace(call("k0", seq=1, sent=-0.1, known=0), deed=Deed("start", "", "ada"))
     return judge(
         KINDS["clock"], "i", rows, [start, *calls], Found({"i": instance}, {}, {}, {}, [], keys), CAST
-    )[1]  # fmt: skip
+    ).faults  # fmt: skip
 
 
 def test_a_history_as_it_should_be() -> None:

@@ -9,22 +9,25 @@ from msgspec import Struct
 
 from ..model import Model, Row
 from ..people import Workflow
-from . import claim, clock, form, parcel, plan
+from . import claim, clock, form, order, parcel, plan, trip
 
 
 class Kind(Struct, frozen=True):
-    """One workflow: the document, how often it is played, who plays it, and what must become of it."""
+    """One workflow: the document, what must become of it, who plays it, and how often. Some are started by others only."""
 
     document: dict[str, Any]
-    weight: int
-    drive: Callable[[Workflow], Awaitable[None]]
     model: Callable[[Row], Model]
+    drive: Callable[[Workflow], Awaitable[None]] | None = None
+    weight: int = 0
 
 
 KINDS: Final = {
-    "claim": Kind(claim.DOCUMENT, 5, claim.drive, claim.Claim),
-    "clock": Kind(clock.DOCUMENT, 2, clock.drive, clock.Clockwork),
-    "form": Kind(form.DOCUMENT, 3, form.drive, form.Form),
-    "plan": Kind(plan.DOCUMENT, 3, plan.drive, plan.Plan),
-    "parcel": Kind(parcel.DOCUMENT, 3, parcel.drive, parcel.Parcel),
+    "claim": Kind(claim.DOCUMENT, claim.Claim, claim.drive, 5),
+    "clock": Kind(clock.DOCUMENT, clock.Clockwork, clock.drive, 2),
+    "form": Kind(form.DOCUMENT, form.Form, form.drive, 3),
+    "plan": Kind(plan.DOCUMENT, plan.Plan, plan.drive, 3),
+    "parcel": Kind(parcel.DOCUMENT, parcel.Parcel, parcel.drive, 3),
+    "trip": Kind(trip.DOCUMENT, trip.Trip, trip.drive, 3),
+    "order": Kind(order.DOCUMENT, order.Order, order.drive, 4),
+    "leg": Kind(trip.LEG, trip.Leg),
 }

@@ -1,4 +1,4 @@
-"""Events from outside: one starts it, the others move it; in any order, some of them twice.
+"""Events from outside: one starts it, others move it, and a step receives one; in any order, some of them twice.
 
 A carrier sends them as CloudEvents before, while and after there is an instance that could take them. Whatever was
 acknowledged must have its effect, once: only when all have, somebody closes the parcel.
@@ -23,7 +23,20 @@ DOCUMENT: Final[dict[str, Any]] = {
     "stateMachine": {
         "initialState": "transit",
         "states": {
-            "transit": {},
+            "transit": {
+                "properties": {
+                    "steps": [
+                        {
+                            "type": "receive",
+                            "id": "paid",
+                            "eventType": "torture.paid",
+                            "correlationKey": "data.parcel",
+                            "eventKey": "event.data.parcel",
+                            "outputMapping": {"paid": "output.data.amount"},
+                        }
+                    ]
+                }
+            },
             "closed": {"type": "final"},
         },
         "transitions": [
@@ -31,12 +44,6 @@ DOCUMENT: Final[dict[str, Any]] = {
                 "from": "transit",
                 "trigger": "scan",
                 "actions": [{"type": "assign", "field": "scans", "value": "data.scans + event.data.weight"}],
-            },
-            {
-                "from": "transit",
-                "trigger": "pay",
-                "condition": "data.paid == 0",
-                "actions": [{"type": "assign", "field": "paid", "value": "event.data.amount"}],
             },
             {"from": "transit", "to": "closed", "trigger": "close"},
         ],
@@ -65,12 +72,6 @@ DOCUMENT: Final[dict[str, Any]] = {
                 "correlationKey": "event.data.parcel",
                 "action": {"type": "advance_state", "trigger": "scan"},
             },
-            {
-                "id": "paid",
-                "eventType": "torture.paid",
-                "correlationKey": "event.data.parcel",
-                "action": {"type": "advance_state", "trigger": "pay"},
-            },
         ],
     },
     "dataSchema": {
@@ -89,9 +90,12 @@ class Parcel(Model):
     """What must become of it."""
 
     def begin(self, started: Row) -> None:
-        """Nothing has happened yet."""
+        """Wait for the payment."""
         self.data = dict(started.deed.data)
         self.state = "transit"
+        self.begins.append("paid")
+        #: a payment that came while it was suspended
+        self.kept: int | None = None
 
     def allows(self, deed: Deed) -> bool:
         """Any number of scans, one payment."""
@@ -104,8 +108,21 @@ class Parcel(Model):
                 return not self.data["paid"]
         return False
 
+    def keeps(self, deed: Deed) -> bool:
+        """The step that waits for the payment takes it, and says so later."""
+        is_payment = (deed.kind, deed.name, deed.data.get("type")) == ("correlate", "receive", "torture.paid")
+        return is_payment and not self.data["paid"] and self.kept is None
+
+    def resumes(self, at: datetime) -> None:
+        """It has been paid meanwhile."""
+        if self.kept is not None:
+            self.data["paid"], self.kept = self.kept, None
+
     def does(self, deed: Deed, at: datetime) -> None:
         """Count it."""
+        if self.status == "suspended":
+            self.kept = deed.data["data"]["amount"]
+            return
         if deed.kind == "fire":
             self.end("completed", "closed")
         elif deed.data["type"] == "torture.paid":

@@ -1,4 +1,4 @@
-"""Steps that need nobody: whichever of two waits ends first, then a loop of waits, two at a time.
+"""Steps that need nobody outside: somebody's consent or the first of two waits, then a loop of waits, two at a time.
 
 Each element of the loop adds its value to one sum, so a wait that ends twice or never shows in a number.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ..model import Deed, Model, Row
-from ..people import OPERATOR, REQUESTERS, Person, Workflow
+from ..people import LEGAL, OPERATOR, REQUESTERS, Person, Workflow
 
 CONCURRENCY: Final = 2
 
@@ -29,12 +29,16 @@ DOCUMENT: Final[dict[str, Any]] = {
                             "type": "parallel",
                             "id": "race",
                             "waitStrategy": "any",
+                            "failureStrategy": "continue",
                             "branches": [
-                                {
-                                    "id": branch,
-                                    "steps": [{"type": "wait", "id": branch, "durationMinutes": f"data.{branch}"}],
-                                }
-                                for branch in ("hare", "tortoise")
+                                {"id": "person", "steps": [{"type": "approval", "id": "ask", "chainId": "consent"}]},
+                                *(
+                                    {
+                                        "id": branch,
+                                        "steps": [{"type": "wait", "id": branch, "durationMinutes": f"data.{branch}"}],
+                                    }
+                                    for branch in ("hare", "tortoise")
+                                ),
                             ],
                         },
                         {
@@ -64,6 +68,13 @@ DOCUMENT: Final[dict[str, Any]] = {
             },
         ],
     },
+    "approvalChains": [
+        {
+            "id": "consent",
+            "steps": [{"id": "legal", "approvers": [{"type": "role", "identifier": "legal"}]}],
+            "configuration": {"allowRequestChanges": False},
+        }
+    ],
     "dataSchema": {
         "type": "object",
         "properties": {
@@ -90,24 +101,38 @@ class Plan(Model):
     """What must become of it."""
 
     def begin(self, started: Row) -> None:
-        """Both waits begin."""
+        """Somebody is asked, and both waits begin."""
         self.data = dict(started.deed.data)
         self.state = "work"
+        #: somebody may still consent
+        self.asked = True
         #: positions of lines that have not begun
         self.left = list(range(len(self.data["lines"])))
         self.running = 0
+        self.begins.append("ask")
         self.start_clock("timeout.work", started.at, self.data["limit"])
         for name in ("hare", "tortoise"):
             self.start_clock(name, started.at, self.data[name])
             self.begins.append(name)
 
     def allows(self, deed: Deed) -> bool:
-        """It can be poked."""
-        return (deed.kind, deed.name) == ("fire", "poke")
+        """It can be poked, and decided once."""
+        match deed.kind, deed.name:
+            case "fire", "poke":
+                return True
+            case "decide", "approve" | "reject":
+                return self.asked and deed.user in LEGAL
+        return False
 
     def does(self, deed: Deed, at: datetime) -> None:
-        """Count it."""
-        self.data["pokes"] += 1
+        """Consent ends the race; a refusal leaves it to the others."""
+        if deed.name == "poke":
+            self.data["pokes"] += 1
+            return
+        self.asked = False
+        if deed.name == "approve":
+            del self.clocks["hare"], self.clocks["tortoise"]
+            self._go_on(at)
 
     def rings(self, trigger: str, at: datetime) -> None:
         """The race, a line's wait, or the whole work is over."""
@@ -116,6 +141,7 @@ class Plan(Model):
             return
         if trigger in ("hare", "tortoise"):
             del self.clocks["hare" if trigger == "tortoise" else "tortoise"]
+            self.asked = False
         else:
             self.data["sum"] += self.data["lines"][int(trigger.removeprefix("pause/"))]["value"]
             self.running -= 1
@@ -145,10 +171,17 @@ async def drive(workflow: Workflow) -> None:
     if not started.ok:
         return
     async with asyncio.TaskGroup() as group:
+        for name in plan.sample(LEGAL, plan.randint(0, 2)):
+            group.create_task(_decide(workflow.person(name)))
         for number in range(plan.randint(0, 2)):
             group.create_task(_poke(workflow.person(starter.name, f"poking.{number}")))
         if plan.random() < 0.4:
             group.create_task(_operate(workflow.person(OPERATOR)))
+
+
+async def _decide(me: Person) -> None:
+    await me.wait(0.0, 2.0)
+    await me.decide(me.chance.choices(("approve", "reject"), (60, 40))[0])
 
 
 async def _poke(me: Person) -> None:

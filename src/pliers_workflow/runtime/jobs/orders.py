@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import structlog
 
 from pliers_workflow.interpreter.commands import Command, CompleteStep, FailStep, StartInstance
 from pliers_workflow.interpreter.rejections import Reason, Rejection
@@ -24,8 +25,9 @@ from pliers_workflow.storage.identity import is_uuid
 
 from ..answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, RequestKey, ShuttingDown
 from ..errors import RequestError
+from ..failures import DATABASE_AWAY
 from .payloads import CHILD, ORDER, ChildPayload, OrderPayload, read_child, read_order
-from .service import TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
+from .service import AWAY, TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
 from .settling import ENGINE, GONE, Execute, settle
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..rows import DefinitionRow
 
+_log = structlog.get_logger(__name__)
 _sql: Final = queries.load("jobs")
 
 #: The code of a sub-workflow's step where the sub-workflow cannot start.
@@ -63,6 +66,9 @@ class _Dispatcher(JobService):
             return TOO_NEW
         except EngineError as error:
             return Failed(str(error))
+        except DATABASE_AWAY as error:
+            _log.warning("order_left_for_later", kind=self.kind, job=job.id, error=repr(error))
+            return AWAY
         except msgspec.DecodeError as error:
             return Failed(f"the job cannot be read: {error}")
 

@@ -94,6 +94,8 @@ Result: TypeAlias = Served | Failed | Again
 
 #: Of an instance that a newer release has written: a node of that release will do it.
 TOO_NEW: Final = Again(10.0)
+#: The database went away meanwhile, which is no fault of the job's and counts as no attempt.
+AWAY: Final = Again(1.0)
 
 
 class JobService:

@@ -64,6 +64,19 @@ def _core(request: httpx.Request) -> httpcore.Request:
     )
 
 
+def _surplus(stream: Any) -> bool:
+    """
+    Whether the server has sent more than its answer.
+
+    A connection with more on it is not used again: what is left would be read as the answer to the next request, which
+    may be another instance's. (What comes after the connection is back in the pool, the pool itself sees.) There is no
+    public way to ask; should httpcore change, a test says so.
+    """
+    connection = getattr(getattr(stream, "_stream", None), "_connection", None)
+    state = getattr(connection, "_h11_state", None)
+    return state is not None and bool(state.trailing_data[0])
+
+
 # -- asynchronous ------------------------------------------------------------------------------------------------------
 
 
@@ -110,8 +123,9 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, network: Any) -> None:
         self._stream = stream
+        self._network = network
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _as_httpx():
@@ -119,6 +133,8 @@ class _Body(httpx.AsyncByteStream):
                 yield part
 
     async def aclose(self) -> None:
+        if _surplus(self._stream):
+            await self._network.aclose()
         await self._stream.aclose()
 
 
@@ -138,9 +154,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         """Send one request."""
         with _as_httpx():
             response = await self._pool.handle_async_request(_core(request))
-        return httpx.Response(
-            response.status, headers=response.headers, stream=_Body(response.stream), extensions=response.extensions
-        )
+        body = _Body(response.stream, response.extensions["network_stream"])
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -179,14 +194,17 @@ class _GuardedSyncNetwork(httpcore.NetworkBackend):
 
 
 class _SyncBody(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, network: Any) -> None:
         self._stream = stream
+        self._network = network
 
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx():
             yield from self._stream
 
     def close(self) -> None:
+        if _surplus(self._stream):
+            self._network.close()
         self._stream.close()
 
 
@@ -206,9 +224,8 @@ class GuardedSyncTransport(httpx.BaseTransport):
         """Send one request."""
         with _as_httpx():
             response = self._pool.handle_request(_core(request))
-        return httpx.Response(
-            response.status, headers=response.headers, stream=_SyncBody(response.stream), extensions=response.extensions
-        )
+        body = _SyncBody(response.stream, response.extensions["network_stream"])
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
     def close(self) -> None:
         """Close all connections."""
