@@ -110,6 +110,8 @@ class EventSettings(BaseModel):
     dedupe_ttl: float = Field(604_800, ge=60)
     #: seconds a sender waits to hear what became of an event; what takes longer goes on by itself
     answer_within: float = Field(5, gt=0)
+    #: events of the engine itself that may lead to each other without a person in between, before they act no more
+    depth_max: int = Field(5, ge=0, le=1000)
     #: how often delayed triggers are looked for
     delayed_poll: float = Field(1.0, gt=0)
 

@@ -65,6 +65,7 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     (hooks({**START, "correlationKey": "event.id"}, correlation=[]), [("error", "/triggers/0/correlationKey", "misplaced")]),
     (hooks(START), [("warning", "/correlation/0", "unused")]),
     (hooks({**START, "action": {"type": "start_workflow", "trigger": "go"}}, correlation=[]), [("error", "/triggers/0/action/trigger", "misplaced")]),
+    (hooks({**START, "eventType": "workflow.*"}, correlation=[]), [("error", "/triggers/0/eventType", "endless_starts")]),
     (hooks({**START, "action": {"type": "start_workflow", "version": "first"}}, correlation=[]), [("error", "/triggers/0/action/version", "bad_format")]),
     (hooks({**GO, "action": {"type": "advance_state", "targetState": "zz"}}), [("error", "/triggers/0/action/targetState", "unknown_state")]),
     (hooks({**GO, "action": {"type": "advance_state", "trigger": "two words"}}), [("error", "/triggers/0/action/trigger", "bad_trigger")]),

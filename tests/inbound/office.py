@@ -87,6 +87,7 @@ class Shop(World):
     """A world that sends events."""
 
     async def send(self, *events: Incoming, tenant: str = "default", **options: Any) -> list[EventAnswer]:
+        options.setdefault("received_by", self.admin.user_id)
         return list(await self.engine.inbox.receive(tenant, events, **options))
 
     async def sent(self, one: Incoming, **options: Any) -> EventRow:

@@ -47,6 +47,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unknown_guard": "No guard or condition has this name.",
         "unknown_action": "No action has this name.",
         "unknown_chain": "No approval chain has this id.",
+        "endless_starts": "A trigger would start an instance for each event of those it has started.",
         "unknown_key_name": "No correlation key has this name.",
         "unknown_send_id": "A `cancel` names a delayed trigger that nothing sends.",
         "dependency_cycle": "Guards depend on each other in a circle.",

@@ -50,6 +50,8 @@ class StartInstance(Struct, frozen=True, tag="start", omit_defaults=True):
     external_key: str | None = None
     #: set where a sub-workflow step started it
     parent: Parent | None = None
+    #: how many of the engine's own events led to this without a person in between
+    depth: int = 0
     #: it is to wait for its turn: it stays `pending` until `BeginInstance`
     queued: bool = False
 
@@ -194,6 +196,8 @@ class DeliverEvent(Struct, frozen=True, tag="correlate", omit_defaults=True):
     step: str | None = None
     #: what the trigger's `parameters` came to, seen as `event.data`; None: it has none, and the event's own data is seen
     parameters: dict[str, Any] | None = None
+    #: how many of the engine's own events led to this without a person in between
+    depth: int = 0
 
 
 Order: TypeAlias = (

@@ -35,6 +35,7 @@ from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
 from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
+from .inbound.own import OwnEvents
 from .incidents import IncidentResolver, Incidents
 from .jobs.claims import StepClaims
 from .jobs.dead import DeadJobs
@@ -178,6 +179,8 @@ class Engine:
             pool, self.audit, self.event_maker, self.outbound, self.wakeups, settings.subscriptions
         )
         self.feed.lanes.add_source(self._subscription_server.readers)
+        self._own_events = OwnEvents(pool, self.inbox, self.inbox.rules, self.event_maker)
+        self.feed.lanes.add_source(self._own_events.readers)
         self.health.add(SubscriptionsProbe())
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [

@@ -80,7 +80,7 @@ def encode_record(
 
 #: What a row's events repeat of its order is left out of the order.
 _REPEATED: Final[dict[type, Callable[[Any], Order]]] = {
-    StartInstance: lambda order: StartInstance(order.instance_id, order.definition_id, {}),
+    StartInstance: lambda order: StartInstance(order.instance_id, order.definition_id, {}, depth=order.depth),
     UpdateData: lambda order: UpdateData(),
     CompleteStep: lambda order: CompleteStep(order.step, order.attempt),
     FailStep: lambda order: replace(order, message="", details={}),

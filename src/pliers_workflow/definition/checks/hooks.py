@@ -118,6 +118,10 @@ def _action(at: str, trigger: EventTrigger, tree: Tree, definition: WorkflowDefi
             key = TriggerAction.model_fields[name].alias or name
             message = f"`{key}` means nothing for `{action.type}`."
             findings.error("misplaced", f"{at}/{key}", message, "Remove it, or change `type`.")
+    if action.type == "start_workflow" and trigger.event_type in ("workflow", "workflow.*"):
+        message = "Every event of every instance would start an instance, whose events would start others."
+        hint = "Name one type: `workflow.completed`."
+        findings.error("endless_starts", at.removesuffix("/action") + "/eventType", message, hint)
     if action.type == "start_workflow" and action.version is not None:
         try:
             versions.matches(action.version, "1.0.0")

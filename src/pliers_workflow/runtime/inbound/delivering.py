@@ -104,6 +104,7 @@ class Deliverer:
             data=data,
             requester=await self._requester(stored.tenant_id, match.requester),
             external_key=match.external_key,
+            depth=stored.depth,
         )
 
     async def _requester(self, tenant_id: str, named: str | None) -> str | None:
@@ -127,6 +128,7 @@ class Deliverer:
             step=rule.step,
             steps=steps,
             parameters=match.parameters,
+            depth=stored.depth,
         )
         key = f"{stored.id}/{instance_id}/{digest(match)}"
         request = RequestKey("engine", "event", key, sha256(key.encode()).digest(), ttl=self._key_ttl)

@@ -24,11 +24,12 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from .. import idempotency
 from ..answers import ShuttingDown
 from ..errors import ConflictError, NotFoundError
+from ..mapping import Failure
 from ..paging import uuid_cursor
 from ..storable import check_text
 from .acting import Acted, Actor, encoded, forget_after
 from .delayed import DelayedTriggers
-from .delivering import Deliverer
+from .delivering import Deliverer, failed
 from .matching import Candidate
 from .rows import EventAnswer, EventRow, Result, Stored, Wait
 from .rules import Rules
@@ -75,13 +76,13 @@ class Inbox:
         self._settings = settings
         self._audit = audit
         self._dedupe = timedelta(seconds=settings.dedupe_ttl)
-        self._rules = Rules(pool)
+        self.rules = Rules(pool)
         key_ttl = settings.dedupe_ttl + 2 * 86_400
         deliverer = Deliverer(execute, catalog, directory, key_ttl=key_ttl)
-        self.waits = Waits(pool, self._rules, deliverer)
+        self.waits = Waits(pool, self.rules, deliverer)
         self._actor = Actor(pool, deliverer, self.waits)
         self.delayed = DelayedTriggers(
-            pool, self._rules, self._actor, self.waits, poll=settings.delayed_poll, owner=owner
+            pool, self.rules, self._actor, self.waits, poll=settings.delayed_poll, owner=owner
         )
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -134,8 +135,7 @@ class Inbox:
         prints = [_fingerprint(each) for each in events]
         kept = await self._keep(tenant_id, events, prints, received_by, event_source)
         if kept:
-            listening = await self._rules.listening(tenant_id, {each.event.type for each in kept})
-            tasks = [self._begin(each, listening[each.event.type]) for each in kept]
+            tasks = await self._begin_all(tenant_id, kept)
             await asyncio.wait(tasks, timeout=self._settings.answer_within if patience is None else patience)
         by_print = {row["fingerprint"]: row for row in await self._pool.fetch(_sql.known, tenant_id, prints)}
         if len(by_print) < len(set(prints)):
@@ -172,10 +172,25 @@ class Inbox:
         )  # fmt: skip
         by_id = dict(zip(ids, events, strict=True))
         kept = [
-            Stored(tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"], row["open_until"])
+            Stored(
+                tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"],
+                row["open_until"], own=received_by is None and event_source is None,
+            )
             for row in rows
         ]  # fmt: skip
         return sorted(kept, key=lambda each: each.id)
+
+    async def _begin_all(
+        self, tenant_id: str, events: Sequence[Stored], only: set[tuple[str, str]] | None = None
+    ) -> list[asyncio.Task[None]]:
+        """Begin to carry out events of one tenant."""
+        tasks = []
+        for own in (False, True):
+            part = [each for each in events if each.own is own]
+            if part:
+                listening = await self.rules.listening(tenant_id, {each.event.type for each in part}, own=own)
+                tasks += [self._begin(each, listening[each.event.type], only) for each in part]
+        return tasks
 
     def _begin(self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None) -> Any:
         task = asyncio.create_task(self._carry_out(stored, candidates, only), name=f"event {stored.id}")
@@ -192,6 +207,8 @@ class Inbox:
                 if only is not None:
                     candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
                 matches, wrong = await self._actor.matches(stored, candidates)
+                if stored.depth > self._settings.depth_max:
+                    matches, wrong = [], [*wrong, *(failed(each, _too_deep(stored)) for each in matches)]
                 acted = await self._actor.act(stored, matches, at_once=only is not None)
                 acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
                 if await self._settle(stored, acted, only) and acted.waiting:
@@ -238,9 +255,7 @@ class Inbox:
             rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
             count += len(rows)
             if rows:
-                stored = [stored_of(row) for row in rows]
-                listening = await self._rules.listening(tenant_id, {each.event.type for each in stored})
-                await asyncio.wait([self._begin(each, listening[each.event.type]) for each in stored])
+                await asyncio.wait(await self._begin_all(tenant_id, [stored_of(row) for row in rows]))
             count += await self.waits.sweep(tenant_id)
             await self._pool.execute(_sql.forget, tenant_id, _SWEEP_SIZE * 10)
         if delayed:
@@ -296,10 +311,7 @@ class Inbox:
             raise ConflictError("nothing_failed", "Nothing of this event has failed, or somebody is retrying it.")
         stored = stored_of(row)
         again = {(each.workflow, each.trigger) for each in _read_results(row["results"]) if each.outcome == "failed"}
-        listening = await self._rules.listening(tenant_id, [stored.event.type])
-        await asyncio.wait(
-            [self._begin(stored, listening[stored.event.type], again)], timeout=self._settings.answer_within
-        )
+        await asyncio.wait(await self._begin_all(tenant_id, [stored], again), timeout=self._settings.answer_within)
         after = await self.get(principal, event_id)
         assert after is not None, "an event is kept while it is retried"
         return after
@@ -310,6 +322,14 @@ class Inbox:
             return found
         waits = await self._pool.fetch(_waits.of_event, found.tenant_id, found.id)
         return altered(found, waits=tuple(Wait(*each) for each in waits))
+
+
+def _too_deep(stored: Stored) -> Failure:
+    message = (
+        f"{stored.depth} events of the engine led to this one without a person in between; workflows that start each "
+        "other must come to an end (setting `events.depth_max`)."
+    )
+    return Failure("depth_exceeded", message)
 
 
 def _fingerprint(incoming: Incoming) -> bytes:

@@ -31,6 +31,8 @@ class Stored(Struct, frozen=True):
     open_until: datetime
     #: above 1: somebody has been at it before
     attempt: int = 1
+    #: the engine's own
+    own: bool = False
 
 
 class Result(Struct, frozen=True, omit_defaults=True):

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from pliers_workflow.storage.database import AnyConnection as Connection
 
 _sql: Final = queries.load("inbound")
+_feed: Final = queries.load("feed")
 _read: Final = msgspec.json.Decoder(Rule).decode
 
+#: The reader of the feed by which the engine's own events come in, and its lanes.
+OWN_READER: Final = "inbound"
+OWN_READER_LANES: Final = 4
 #: rules kept compiled
 RULES_MAX: Final = 20_000
 
@@ -43,6 +47,8 @@ async def listen(connection: Connection, tenant_id: str, definition_id: str, def
     if rows:
         columns = [list(column) for column in zip(*rows, strict=True)]
         await connection.execute(_sql.listen, tenant_id, definition_id, definition.name, *columns)
+        # From here on, so that nothing of what happens after the commit is missed.
+        await connection.execute(_feed.add_lanes, OWN_READER, OWN_READER_LANES, None)
 
 
 async def forget(connection: Connection, tenant_id: str, definition_id: str) -> None:
@@ -57,9 +63,11 @@ class Rules:
         self._pool = pool
         self._kept: OrderedDict[bytes, CompiledRule] = OrderedDict()
 
-    async def listening(self, tenant_id: str, types: Iterable[str]) -> dict[str, list[Candidate]]:
-        """The listeners for each of these types, in the order in which they act."""
-        wanted = {event_type: patterns(event_type) for event_type in types}
+    async def listening(self, tenant_id: str, types: Iterable[str], *, own: bool = False) -> dict[str, list[Candidate]]:
+        """The listeners for each of these types, in the order in which they act; `own`: events of the engine itself."""
+        wanted = {
+            event_type: tuple(each for each in patterns(event_type) if not own or each != "*") for event_type in types
+        }
         asked = sorted({pattern for each in wanted.values() for pattern in each})
         rows = await self._pool.fetch(_sql.listening, tenant_id, asked)
         by_pattern: defaultdict[str, list[Candidate]] = defaultdict(list)

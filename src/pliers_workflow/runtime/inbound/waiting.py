@@ -223,4 +223,5 @@ def stored_of(row: asyncpg.Record) -> Stored:
         received_at=row["received_at"],
         open_until=row["open_until"],
         attempt=row["attempt"],
+        own=row["received_by"] is None and row["event_source_id"] is None,
     )
