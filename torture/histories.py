@@ -166,7 +166,7 @@ def _deed(order: dict[str, Any], events: list[dict[str, Any]], user: str) -> tup
             event, action = order["event"], order.get("action", "receive")
             if action == "receive":  # its data are told as the step's output
                 kept = ("workflow.step.completed", "workflow.step.held")
-                output = next((one["output"] for one in events if one["type"] in kept), {})
+                output: dict[str, Any] = next((one["output"] for one in events if one["type"] in kept), {})
                 event = {**event, "data": output.get("data", {})}
             return Deed("correlate", action, user, event), event["id"]
         case "fire_timer":
