@@ -184,7 +184,10 @@ class Dispatcher:
                 body = arguments["body"] = await self._body(endpoint, scope, headers, receive)
             elif endpoint.takes_raw:
                 body = arguments["raw"] = await self._raw(headers, receive)
-        call = Call(self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body)
+        call = Call(
+            self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body,
+            receive=receive,
+        )  # fmt: skip
         if key is None or endpoint.executes:
             return await endpoint.handler(call, **arguments)
         # Services give the first answer again without a word; whether it is one is asked here. (Of two at the same time

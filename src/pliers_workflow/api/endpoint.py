@@ -26,6 +26,8 @@ from . import bodies
 from .problems import KINDS, ApiError
 
 if TYPE_CHECKING:
+    from starlette.types import Receive
+
     from pliers_workflow.runtime.engine import Engine
     from pliers_workflow.runtime.principal import Principal
 
@@ -65,6 +67,7 @@ BindingId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the binding.", "uui
 SubscriptionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the subscription.", "uuid")]
 TokenId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the token.", "uuid")]
 EventId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the event, as its sender was told.", "uuid")]
+TaskId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the task, as it was fetched.", "uuid")]
 JobId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the job.", "uuid")]
 ResolutionId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the resolution.", "uuid")]
 IncidentNumber: TypeAlias = Annotated[
@@ -116,7 +119,7 @@ _hash_encode: Final = msgspec.json.Encoder(decimal_format="number", order="sorte
 class Call:
     """One request on its way through an endpoint."""
 
-    __slots__ = ("base", "body", "engine", "if_match", "key", "method", "path", "principal")
+    __slots__ = ("base", "body", "engine", "if_match", "key", "method", "path", "principal", "receive")
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class Call:
         if_match: int | None,
         key: str | None,
         body: Any,
+        receive: Receive,
     ) -> None:
         self.engine = engine
         self.principal = principal
@@ -142,6 +146,13 @@ class Call:
         #: the Idempotency-Key
         self.key = key
         self.body = body
+        #: what the connection says next; the body has been read
+        self.receive = receive
+
+    async def gone(self) -> None:
+        """Wait until the caller has gone away."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     @property
     def request(self) -> RequestKey | None:

@@ -43,6 +43,15 @@ BODIES: Final[Mapping[str, Any]] = {
         "filter": {"workflow": "expense_report", "code": "HTTP_503"},
     },
     "put_step_limit": {"maxRunning": 20, "rate": 100, "perSeconds": 60},
+    "fetch_external_tasks": {"topics": ["printing"], "workerId": "printer-1", "maxTasks": 5, "waitSeconds": 20},
+    "heartbeat_external_task": {"leaseToken": "…", "leaseSeconds": 60},
+    "complete_external_task": {"leaseToken": "…", "output": {"pages": 3}},
+    "fail_external_task": {
+        "leaseToken": "…",
+        "code": "PAPER_JAM",
+        "message": "The printer is jammed.",
+        "retryAfterSeconds": 300,
+    },
     "discard_dead_job": {"reason": "the sub-workflow is not needed any more"},
     "create_event_subscription": {
         "name": "ledger",
@@ -79,6 +88,7 @@ _PLACES: Final = (
     ("/incidents/resolutions/{id}", "/incidents/resolutions/$RESOLUTION"),
     ("/incidents/{number}", "/incidents/1"),
     ("/step-limits/{queue}", "/step-limits/http"),
+    ("/external-tasks/{id}", "/external-tasks/$TASK"),
     ("/dead-jobs/{id}", "/dead-jobs/$JOB"),
     ("/tokens/{id}", "/tokens/$TOKEN_ID"),
     ("/tenants/{id}", "/tenants/acme"),

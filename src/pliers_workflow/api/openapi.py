@@ -26,7 +26,7 @@ _ABOUT: Final = """\
 The Pliers Workflow Engine runs JSON-defined workflows for form submissions: statecharts with approvals and clocks.
 
 **Authentication.** Every call but a few carries `Authorization: Bearer …`. A token belongs to a user of one tenant and may
-carry the permissions `author`, `publisher`, `operator`, `auditor`, `events` and `admin`. Another tenant's ids are
+carry the permissions `author`, `publisher`, `operator`, `auditor`, `events`, `worker` and `admin`. Another tenant's ids are
 404, and so is an instance that you may not see, whether you read it or give it a command.
 
 **Errors** are RFC 9457 problems (`application/problem+json`). `code` says what exactly, `errorCode` is the specification's

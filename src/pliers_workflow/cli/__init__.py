@@ -169,7 +169,9 @@ def token_create(
     user: Annotated[str, typer.Option("--user", help="Username; made if there is none.")],
     permission: Annotated[
         list[str] | None,
-        typer.Option("--permission", help="author, publisher, operator, auditor, events or admin; may be repeated."),
+        typer.Option(
+            "--permission", help="author, publisher, operator, auditor, events, worker or admin; may be repeated."
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="What the token is for.")] = "made on the command line",
     tenant: Annotated[str, typer.Option("--tenant")] = "default",

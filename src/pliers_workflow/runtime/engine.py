@@ -43,6 +43,7 @@ from .jobs.executors import Executors
 from .jobs.executors.http import HttpExecutor
 from .jobs.executors.notification import NotificationExecutor
 from .jobs.executors.script import ScriptExecutor
+from .jobs.external import ExternalTasks
 from .jobs.limits import StepLimits
 from .jobs.orders import ChildStarter, OrderDispatcher
 from .jobs.payloads import CHILD, ORDER, RESOLUTION, STEP
@@ -135,6 +136,7 @@ class Engine:
         )
         self.dead_jobs = DeadJobs(pool, self.audit, wake=lambda kind: self.wakeups.wake(job(kind)))
         self.step_worker = StepWorker(pool, self.execute, self.step_claims, self.executors, settings, owner=self.node)
+        self.external_tasks = ExternalTasks(pool, self.execute, self.step_claims, settings, draining=self.draining)
         self.rescuer = LeaseRescuer(pool, self.execute, settings, owner=self.node)
         self.orders = OrderDispatcher(pool, self.execute, settings, owner=self.node)
         self.children = ChildStarter(pool, self.execute, self.catalog, settings, owner=self.node)
@@ -144,6 +146,7 @@ class Engine:
         self.wakeups.subscribe(job(RESOLUTION), self.resolver.wake)
         self.wakeups.subscribe(job(STEP), self.step_claims.wake)
         self.wakeups.subscribe(job(STEP), self.step_worker.wake)
+        self.wakeups.subscribe(job(STEP), self.external_tasks.wake)
         self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
         self.inbox = Inbox(
             pool, settings.events, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 #: What a token may carry. Not directory roles: these say who may run the engine, never who may approve.
-PERMISSIONS: Final = ("author", "publisher", "operator", "auditor", "events", "admin")
+PERMISSIONS: Final = ("author", "publisher", "operator", "auditor", "events", "worker", "admin")
 
 
 class Principal(Struct, frozen=True):

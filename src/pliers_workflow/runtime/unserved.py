@@ -1,8 +1,7 @@
 """Steps that can be modelled and simulated, and that no node of this release runs.
 
-The interpreter knows `plugin` and `external` steps; plugins and the API for external workers come with a later release.
-A definition that would wait for them for ever is refused when it is kept: a field that validates but never runs is a
-defect.
+The interpreter knows `plugin` steps; plugins come with a later release. A definition that would wait for them for ever is
+refused when it is kept: a field that validates but never runs is a defect.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from pliers_workflow.definition.reading import Reading
 
 #: By type of step: what it needs, and a key by which such a step is told from other objects.
 _UNSERVED: Final = {
-    "plugin": ("Plugins come", "pluginId", "Call the service with an `http` step."),
-    "external": ("External workers come", "topic", "Call the worker with an `http` step, or await its event with `receive`."),
+    "plugin": ("Plugins come", "pluginId", "Call the service with an `http` step, or leave it to an `external` one."),
 }  # fmt: skip
 
 

@@ -67,6 +67,8 @@ class ClaimedStep(Struct, frozen=True):
     virtual: bool = False
     #: it is on a limit's account
     limited: bool = False
+    #: as it was claimed; a heartbeat prolongs it
+    lease_until: datetime | None = None
 
     @property
     def attempt_id(self) -> str:
@@ -290,6 +292,7 @@ class StepClaims:
                     payload=read_step(row["payload"]),
                     virtual=row["virtual"],
                     limited=limited,
+                    lease_until=row["lease_until"],
                 )
             )
         claimed.sort(key=lambda step: (step.due_at, step.id))

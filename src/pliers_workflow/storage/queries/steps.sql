@@ -69,7 +69,7 @@ UPDATE workflow_jobs w
 SET lease_owner = $8, lease_until = now() + $9::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
 WHERE w.tenant_id = $1 AND w.ctid = ANY (ARRAY(SELECT place FROM due))
 RETURNING w.id::text AS id, w.workflow_instance_id::text AS instance_id, w.name, w.queue, w.definition_name, w.priority,
-          w.due_at, w.fencing_token AS token, w.attempt, w.payload::text AS payload,
+          w.due_at, w.fencing_token AS token, w.attempt, w.payload::text AS payload, w.lease_until,
           (SELECT n.virtual_now IS NOT NULL FROM tenants n WHERE n.id = $1) AS virtual, now() AS now;
 
 -- name: now

@@ -19,7 +19,7 @@ Limit = Annotated[int, Meta(ge=1, le=200, description="How many items a page may
 Cursor = Annotated[str, Meta(min_length=1, max_length=2000, description="`nextCursor` of the page before.")]
 #: with its time zone
 Instant = Annotated[datetime, Meta(tz=True)]
-Permission = Literal["author", "publisher", "operator", "auditor", "events", "admin"]
+Permission = Literal["author", "publisher", "operator", "auditor", "events", "worker", "admin"]
 
 
 class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):

@@ -141,7 +141,7 @@ class TokenInput(Input, frozen=True, kw_only=True):
 
     user: Person
     name: Annotated[str, Meta(max_length=200)] = ""
-    permissions: Annotated[tuple[Permission, ...], Meta(max_length=5)] = ()
+    permissions: Annotated[tuple[Permission, ...], Meta(max_length=7)] = ()
     expires_at: Instant | None = None
 
 

@@ -47,6 +47,7 @@ class Executors:
 
     def add(self, type_: str, executor: Executor) -> None:
         """Have steps of this type run."""
+        assert type_ != "external", "those are left to workers outside"
         self._by_type[type_] = executor
 
     async def close(self) -> None:

@@ -1,0 +1,283 @@
+"""External workers over the real API: fetching, holding, completing, failing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from pliers_workflow.app import create_app
+from pliers_workflow.runtime.answers import ShuttingDown
+from pliers_workflow.runtime.engine import Engine, open_engine
+from pliers_workflow.settings import Settings
+from tests.api.world import Caller, World
+
+
+def printing(**step: Any) -> dict[str, Any]:
+    """A document that has something printed and keeps the number of pages."""
+    return {
+        "name": "printing", "version": "1.0.0", "title": "Printing",
+        "stateMachine": {
+            "initialState": "busy",
+            "states": {
+                "busy": {"properties": {"steps": [{
+                    "type": "external", "id": "print", "topic": "printing", "inputMapping": {"text": "data.text"},
+                    "outputMapping": {"pages": "output.pages"}, **step,
+                }]}},
+                "done": {"type": "final"},
+            },
+            "transitions": [{"from": "busy", "to": "done"}],
+        },
+    }  # fmt: skip
+
+
+class Print(World):
+    """A world in which things are printed by external workers."""
+
+    worker: Caller
+
+    async def begin(self, text: str = "hello") -> str:
+        """The id of an instance that waits to be printed."""
+        made = await self.admin("POST", "/workflows/printing/instances", {"data": {"text": text}}, status=201)
+        return str(made.json()["id"])
+
+    async def fetch(self, **body: Any) -> list[dict[str, Any]]:
+        body = {"topics": ["printing"], "workerId": "one", **body}
+        return list((await self.worker("POST", "/external-tasks/fetch", body, status=200)).json()["tasks"])
+
+    async def say(self, task: dict[str, Any], what: str, status: int, **body: Any) -> httpx.Response:
+        """Heartbeat, complete or fail."""
+        headers = body.pop("headers", {})
+        return await self.worker(
+            "POST", f"/external-tasks/{task['id']}/{what}", {"leaseToken": task["leaseToken"], **body}, status=status,
+            headers=headers,
+        )  # fmt: skip
+
+    async def look(self, instance_id: str) -> dict[str, Any]:
+        return dict((await self.admin("GET", f"/workflow-instances/{instance_id}", status=200)).json())
+
+
+async def open_world(database: str, **settings: Any) -> tuple[Print, Engine]:
+    engine = await open_engine(Settings.model_validate({"database": {"url": database}, **settings}))
+    await engine.start(services=False)
+    secret = await engine.tokens.bootstrap()
+    http = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=create_app(engine, owns_engine=False)), base_url="http://e"
+    )
+    return Print(engine, http, secret or ""), engine
+
+
+@pytest.fixture
+async def world(database: str) -> AsyncIterator[Print]:
+    """An engine whose steps are moved by the test alone, and a worker with a token for that and nothing else."""
+    world, engine = await open_world(database)
+    async with world.http:
+        await world.admin("POST", "/users", {"username": "printer"}, status=201)
+        world.worker = await world.person("printer", ("worker",))
+        yield world
+    await engine.close()
+
+
+@pytest.fixture
+async def shop(world: Print) -> Print:
+    """The same with the workflow published."""
+    await world.publish(printing(retryPolicy={"maxAttempts": 3, "initialDelaySeconds": 0, "jitter": 0}))
+    return world
+
+
+async def test_a_task_is_fetched_and_completed(shop: Print) -> None:
+    """What the definition asked is in the task, what the worker gives is in the data, and the instance ends."""
+    instance = await shop.begin("a letter")
+    (task,) = await shop.fetch()
+    assert task["input"] == {"text": "a letter"}
+    assert (task["topic"], task["stepId"], task["workflow"], task["attempt"]) == ("printing", "print", "printing", 1)
+    assert task["workflowInstanceId"] == instance
+    assert task["idempotencyKey"] == f"{instance}:{task['step']}:1"
+    assert await shop.fetch() == []
+    await shop.say(task, "complete", 204, output={"pages": 3})
+    seen = await shop.look(instance)
+    assert (seen["status"], seen["instanceData"]["pages"]) == ("completed", 3)
+    refused = await shop.say(task, "complete", 409, output={"pages": 4})
+    assert refused.json()["code"] == "step_gone"
+
+
+async def test_an_answer_that_was_lost_is_given_again(shop: Print) -> None:
+    """Under the same Idempotency-Key a result counts once; with another body it is refused."""
+    await shop.begin()
+    (task,) = await shop.fetch()
+    key = {"Idempotency-Key": "print-1"}
+    first = await shop.say(task, "complete", 204, output={"pages": 3}, headers=key)
+    again = await shop.say(task, "complete", 204, output={"pages": 3}, headers=key)
+    assert ("idempotency-replayed" in first.headers, again.headers["idempotency-replayed"]) == (False, "true")
+    other = await shop.say(task, "complete", 422, output={"pages": 4}, headers=key)
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
+async def test_no_task_is_given_twice(shop: Print) -> None:
+    """Ten workers at once share twenty tasks."""
+    for _ in range(20):
+        await shop.begin()
+    fetched = await asyncio.gather(*(shop.fetch(workerId=f"w{n}", maxTasks=4) for n in range(10)))
+    ids = [task["id"] for tasks in fetched for task in tasks]
+    assert len(ids) == len(set(ids))
+    while tasks := await shop.fetch(maxTasks=100):
+        ids += [task["id"] for task in tasks]
+    assert len(ids) == len(set(ids)) == 20
+
+
+async def test_a_heartbeat_keeps_a_task_and_silence_loses_it(shop: Print) -> None:
+    """A lease lasts as long as it is prolonged. What comes after it has lapsed is refused, and another attempt is made."""
+    instance = await shop.begin()
+    (task,) = await shop.fetch(leaseSeconds=1)
+    held = (await shop.say(task, "heartbeat", 200, leaseSeconds=60)).json()
+    assert held["leaseUntil"] > task["leaseUntil"]
+    await asyncio.sleep(1.1)
+    assert await shop.engine.rescuer.rescue() == 0
+    await shop.say(task, "heartbeat", 200, leaseSeconds=1)
+    await asyncio.sleep(1.1)
+    for what, body in (("heartbeat", {}), ("complete", {"output": {"pages": 1}})):
+        refused = await shop.say(task, what, 409, **body)
+        assert refused.json()["code"] == "step_gone"
+        assert "fetch again" in refused.json()["detail"]
+    assert await shop.engine.rescuer.rescue() == 1
+    (second,) = await shop.fetch(waitSeconds=5)
+    assert (second["id"], second["attempt"]) == (task["id"], 2)
+    await shop.say(task, "complete", 409, output={"pages": 1})
+    await shop.say(second, "complete", 204, output={"pages": 2})
+    assert (await shop.look(instance))["instanceData"]["pages"] == 2
+
+
+async def test_a_failure_is_retried(shop: Print) -> None:
+    """As the retry policy has it; what no attempt can mend is an incident at once."""
+    instance = await shop.begin()
+    (task,) = await shop.fetch()
+    await shop.say(task, "fail", 204, code="PAPER_JAM", message="jammed", details={"tray": 2})
+    (task,) = await shop.fetch(waitSeconds=5)
+    assert task["attempt"] == 2
+    await shop.say(task, "fail", 204, code="BROKEN", message="it smokes", retryable=False)
+    assert (await shop.look(instance))["status"] == "failed"
+    incidents = (await shop.admin("GET", f"/workflow-instances/{instance}/incidents", status=200)).json()["items"]
+    assert [incident["code"] for incident in incidents] == ["BROKEN"]
+
+
+async def test_a_retry_can_be_put_off(shop: Print) -> None:
+    """`retryAfterSeconds` holds the next attempt back."""
+    await shop.begin()
+    (task,) = await shop.fetch()
+    await shop.say(task, "fail", 204, code="BUSY", retryAfterSeconds=3600)
+    assert await shop.fetch(waitSeconds=0.2) == []
+
+
+async def test_others_are_refused(shop: Print) -> None:
+    """A token without `worker`, another tenant's, a token that was guessed: none of them gets at a task."""
+    instance = await shop.begin()
+    nobody = await shop.person("printer")
+    body = {"topics": ["printing"], "workerId": "x"}
+    refused = await nobody("POST", "/external-tasks/fetch", body, status=403)
+    assert refused.json()["details"]["anyOf"] == ["worker", "operator", "admin"]
+    await shop.worker("GET", "/dead-jobs", status=403)
+    made = await shop.admin("POST", "/tenants", {"id": "acme", "name": "Acme"}, status=201)
+    acme = Caller(shop.http, made.json()["adminToken"])
+    assert (await acme("POST", "/external-tasks/fetch", body, status=200)).json()["tasks"] == []
+    (task,) = await shop.fetch()
+    at = f"/external-tasks/{task['id']}"
+    for caller, token in (
+        (acme, task["leaseToken"]), (shop.worker, "1"), (shop.worker, f"1.{'0' * 32}"),
+        (shop.worker, task["leaseToken"].replace("1.", "2.", 1)),
+    ):  # fmt: skip
+        for what in ("heartbeat", "complete"):
+            refused = await caller("POST", f"{at}/{what}", {"leaseToken": token}, status=409)
+            assert refused.json()["code"] == "step_gone"
+        await caller("POST", f"{at}/fail", {"leaseToken": token, "code": "X"}, status=409)
+    await shop.say(task, "complete", 204, output={"pages": 1})
+    assert (await shop.look(instance))["status"] == "completed"
+
+
+async def test_what_cannot_be_kept_is_refused_and_the_task_stays(shop: Print) -> None:
+    """Too large an output, a NUL: the worker is told, and may send another."""
+    await shop.begin()
+    (task,) = await shop.fetch()
+    large = await shop.say(task, "complete", 413, output="x" * 300_000)
+    assert large.json()["code"] == "data_too_large"
+    bad = await shop.say(task, "complete", 422, output={"text": "a\0b"})
+    assert bad.json()["code"] == "unstorable_value"
+    await shop.say(task, "complete", 204, output={"pages": 1})
+
+
+async def test_a_fetch_waits_for_work(shop: Print) -> None:
+    """It is answered as soon as there is something to do, and empty when its time is up."""
+    assert await shop.fetch(waitSeconds=0.1) == []
+    waiting = asyncio.create_task(shop.fetch(waitSeconds=20))
+    while shop.engine.external_tasks.waiting == 0:
+        await asyncio.sleep(0.01)
+    instance = await shop.begin()
+    (task,) = await asyncio.wait_for(waiting, 5)
+    assert task["workflowInstanceId"] == instance
+    assert shop.engine.external_tasks.waiting == 0
+
+
+async def test_a_fetch_that_waits_ends_with_its_caller_and_with_the_node(shop: Print) -> None:
+    """A caller that has gone takes no task along; a node that stops answers at once, and takes no new fetch."""
+    tasks, gone = shop.engine.external_tasks, asyncio.Event()
+
+    async def fetch() -> Any:
+        return await tasks.fetch("default", ["printing"], "w", room=1, lease=60, wait=20, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
+
+    first = asyncio.create_task(fetch())
+    while tasks.waiting == 0:
+        await asyncio.sleep(0.01)
+    gone.set()
+    assert await asyncio.wait_for(first, 2) == []
+    gone.clear()
+    second = asyncio.create_task(fetch())
+    while tasks.waiting == 0:
+        await asyncio.sleep(0.01)
+    shop.engine.draining.set()
+    assert await asyncio.wait_for(second, 2) == []
+    with pytest.raises(ShuttingDown):
+        await fetch()
+    shop.engine.draining.clear()
+
+
+async def test_the_nodes_own_worker_leaves_external_tasks_alone(shop: Print) -> None:
+    """They are for workers outside."""
+    await shop.begin()
+    assert await shop.engine.step_worker.run_due() == 0
+    assert len(await shop.fetch()) == 1
+
+
+async def test_an_api_node_hands_out_what_another_node_owes(shop: Print, database: str) -> None:
+    """A node of the role `api` finds the step by itself; its lease is known to every node."""
+    instance = await shop.begin()
+    other, engine = await open_world(database, node={"role": "api"})
+    async with other.http:
+        other.worker = Caller(other.http, shop.worker.token)
+        (task,) = await other.fetch(waitSeconds=5)
+    await engine.close()
+    await shop.say(task, "heartbeat", 200)
+    await shop.say(task, "complete", 204, output={"pages": 1})
+    assert (await shop.look(instance))["status"] == "completed"
+
+
+async def test_a_limit_bounds_external_tasks(shop: Print) -> None:
+    """`maxRunning` counts what is fetched and not settled."""
+    await shop.admin("PUT", "/step-limits/external:printing", {"maxRunning": 1}, status=200)
+    for _ in range(2):
+        await shop.begin()
+    shop.engine.step_claims.sweep()
+    (task,) = await shop.fetch(maxTasks=10)
+    assert await shop.fetch() == []
+    await shop.say(task, "heartbeat", 200)
+    await shop.say(task, "complete", 204, output={"pages": 1})
+    assert len(await shop.fetch(waitSeconds=5)) == 1
+
+
+async def test_a_task_of_a_cancelled_instance_is_gone(shop: Print) -> None:
+    """Its worker learns it by the next heartbeat."""
+    instance = await shop.begin()
+    (task,) = await shop.fetch()
+    await shop.admin("DELETE", f"/workflow-instances/{instance}", {"reason": "not needed"}, status=200)
+    await shop.say(task, "heartbeat", 409)
