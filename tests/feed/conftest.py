@@ -72,7 +72,7 @@ def turnstile() -> dict[str, Any]:
     return TURNSTILE
 
 
-async def until(true: Callable[[], Any], seconds: float = 10) -> None:
+async def until(true: Callable[[], Any], seconds: float = 30) -> None:
     """Wait until something is so."""
     limit = time.monotonic() + seconds
     while not true():
