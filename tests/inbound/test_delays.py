@@ -136,6 +136,7 @@ async def test_waiting_ends_with_the_time_to_live(lab: Lab) -> None:
     await lab.send("e3", order="A3", amount=10, ttl=7200)
     await lab.after(minutes=59)
     await lab.start(definition, order="A1", amount=10)
+    await lab.shop.engine.inbox.waits.settle()
     await lab.after(minutes=1)
     for order in ("A2", "A3"):
         await lab.start(definition, order=order, amount=10)
