@@ -187,7 +187,10 @@ async def test_lanes_do_not_wait_for_each_other(world: World, nodes: Nodes, turn
     ids = await push(world, definition, 20, 1)
     free = [each for each in ids if each[-1] != stuck[-1]]
     await until(lambda: all(reader.of(each) for each in free))
-    rows = await world.engine.pool.fetch("SELECT lane, failures FROM feed_lanes WHERE failures > 0")
+    rows: list[Any] = []
+    async with asyncio.timeout(30):  # the failure is written down after the reader has raised
+        while not rows:
+            rows = await world.engine.pool.fetch("SELECT lane, failures FROM feed_lanes WHERE failures > 0")
     assert [row["lane"] for row in rows] == [int(stuck[-1], 16)]
     assert reader.of(stuck) == []
 

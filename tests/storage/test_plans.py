@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -123,6 +124,30 @@ async def test_an_inbox_reads_little(pool: Pool[Any]) -> None:
     touched = rows[0][0][0]["Plan"]
     assert touched["Actual Rows"] == 51
     assert touched["Shared Hit Blocks"] + touched["Shared Read Blocks"] < 2_000
+
+
+async def test_a_claim_reads_what_is_due_and_not_what_is_due_some_day(server: Server) -> None:
+    """Ten of 20,000 timers are due, fewer than may be claimed, and no statistics tell: a few pages are read all the same."""
+    name, dsn = server.clone()
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("ALTER TABLE workflow_jobs SET (autovacuum_enabled = false)")
+        await connection.execute(
+            "INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_at)"
+            " SELECT 'default', gen_random_uuid(), 'timer', gen_random_uuid(), 'timer/1', now() + (n - 10) * interval '1 minute'"
+            " FROM generate_series(1, 20000) n"
+        )
+        claim = queries.load("jobs").claim_due
+        parameters = ("default", LONG_AGO, 500, "me", timedelta(seconds=30), "timer", LOWEST)
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, FORMAT JSON) {claim}", *parameters
+        )
+        touched = json.loads(rows[0][0])[0]["Plan"]
+        assert touched["Actual Rows"] == 10
+        assert touched["Shared Hit Blocks"] + touched["Shared Read Blocks"] < 200
+    finally:
+        await connection.close()
+        server.drop(name)
 
 
 async def test_plans_made_on_empty_tables_are_thrown_away(server: Server) -> None:

@@ -109,7 +109,6 @@ async def test_a_job_is_written_and_written_anew(connection: Any) -> None:
         queue="http",
         definition_name="expense",
         payload={"url": "x"},
-        attempts_max=3,
     )
     writes.job("default", first.id, job, NOW)
     assert await save(connection, writes) == {first.id}
@@ -122,10 +121,10 @@ async def test_a_job_is_written_and_written_anew(connection: Any) -> None:
     writes.job("default", first.id, structs.replace(job, due_at=None, priority=4, queue="http2", payload=None), NOW)
     assert await save(connection, writes) == {first.id}
     row = await connection.fetchrow(
-        "SELECT kind, name, due_at = 'infinity' AS paused, priority, queue, definition_name, payload, attempts_max, "
+        "SELECT kind, name, due_at = 'infinity' AS paused, priority, queue, definition_name, payload, "
         "lease_owner, lease_until, attempt, status, last_error, fencing_token FROM workflow_jobs"
     )
-    assert tuple(row) == ("step", "step/1", True, 4, "http2", "expense", "{}", 3, None, None, 0, "ready", None, 6)
+    assert tuple(row) == ("step", "step/1", True, 4, "http2", "expense", "{}", None, None, 0, "ready", None, 6)
     third = structs.replace(first, revision=3)
     writes = writes_of(third, second)
     writes.drop("default", first.id, "step/1")

@@ -149,7 +149,7 @@ class Engine:
         self.wakeups.subscribe(job(STEP), self.external_tasks.wake)
         self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
         self.inbox = Inbox(
-            pool, settings.events, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,
+            pool, settings, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,
             owner=self.node,
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)

@@ -77,7 +77,6 @@ class Job(Struct, frozen=True, kw_only=True):
     definition_name: str | None = None
     #: encoded as JSON
     payload: Any = None
-    attempts_max: int = 1
     #: of a clock: {budget, used, calendar, paused_at}
     clock: dict[str, Any] | None = None
 
@@ -159,7 +158,7 @@ class BatchWrites:
         self._rows["jobs"].append((
             tenant_id, identity.job_id(instance_id, job.name), instance_id, job.kind, job.name, job.due_at or _PAUSED,
             job.priority, job.queue, job.definition_name,
-            None if job.payload is None else _encode(job.payload).decode(), job.attempts_max,
+            None if job.payload is None else _encode(job.payload).decode(),
             None if job.clock is None else _encode(job.clock).decode(), created_at,
         ))  # fmt: skip
 

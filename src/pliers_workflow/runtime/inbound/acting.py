@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 _sql: Final = queries.load("inbound")
 _waits: Final = queries.load("waits")
 
-#: attempts after which a delayed trigger that cannot be carried out is left to an operator
-_ATTEMPTS_MAX: Final = 12
 #: How long an event's id is known after the last thing it may still do.
 AFTERWARDS: Final = timedelta(days=1)
 #: listeners that are looked at before others get a turn
@@ -141,7 +139,7 @@ class Actor:
         if acted.delayed:
             rows = [_job(stored, one) for one in acted.delayed]
             columns = [list(column) for column in zip(*rows, strict=True)]
-            await connection.execute(_sql.schedule, stored.tenant_id, _ATTEMPTS_MAX, stored.received_at, *columns)
+            await connection.execute(_sql.schedule, stored.tenant_id, stored.received_at, *columns)
 
     async def _find(self, stored: Stored, keyed: Sequence[Match]) -> dict[int, dict[str, tuple[str, ...]]]:
         """

@@ -36,7 +36,7 @@ from .rules import Rules
 from .waiting import LATER, Waits, stored_of
 
 if TYPE_CHECKING:
-    from pliers_workflow.settings import EventSettings
+    from pliers_workflow.settings import Settings
 
     from ..answers import RequestKey
     from ..audit import Audit
@@ -64,7 +64,7 @@ class Inbox:
     def __init__(
         self,
         pool: asyncpg.Pool[Any],
-        settings: EventSettings,
+        settings: Settings,
         *,
         catalog: Catalog,
         directory: Directory,
@@ -73,17 +73,15 @@ class Inbox:
         owner: str,
     ) -> None:
         self._pool = pool
-        self._settings = settings
+        self._settings = settings.events
         self._audit = audit
-        self._dedupe = timedelta(seconds=settings.dedupe_ttl)
+        self._dedupe = timedelta(seconds=settings.events.dedupe_ttl)
         self.rules = Rules(pool)
-        key_ttl = settings.dedupe_ttl + 2 * 86_400
+        key_ttl = settings.events.dedupe_ttl + 2 * 86_400
         deliverer = Deliverer(execute, catalog, directory, key_ttl=key_ttl)
         self.waits = Waits(pool, self.rules, deliverer)
         self._actor = Actor(pool, deliverer, self.waits)
-        self.delayed = DelayedTriggers(
-            pool, self.rules, self._actor, self.waits, poll=settings.delayed_poll, owner=owner
-        )
+        self.delayed = DelayedTriggers(pool, settings, self.rules, self._actor, self.waits, owner=owner)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False

@@ -28,6 +28,7 @@ STEP: Final = "step"
 ORDER: Final = "command"
 CHILD: Final = "child"
 RESOLUTION: Final = "resolution"
+TRIGGER: Final = "trigger"
 
 
 class StepPayload(Struct, frozen=True, omit_defaults=True):

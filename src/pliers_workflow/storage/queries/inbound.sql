@@ -131,31 +131,11 @@ WHERE t.tenant_id = $1 AND t.workflow_name = $2 AND t.trigger_id = $3 AND t.acti
 
 -- name: schedule
 -- Triggers that act later: one job each, made once. Served by workflow_jobs_pkey.
-INSERT INTO workflow_jobs (tenant_id, id, kind, name, due_at, definition_name, payload, attempts_max, created_at)
-SELECT $1, t.id::uuid, 'trigger', t.name, t.due_at, t.definition_name, t.payload::jsonb, $2, $3
-FROM unnest($4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::text[])
+INSERT INTO workflow_jobs (tenant_id, id, kind, name, due_at, definition_name, payload, created_at)
+SELECT $1, t.id::uuid, 'trigger', t.name, t.due_at, t.definition_name, t.payload::jsonb, $2
+FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[])
     AS t (id, name, due_at, definition_name, payload)
 ON CONFLICT (tenant_id, id) DO NOTHING;
-
--- name: tenants_with_triggers_due
--- Tenants in which a delayed trigger is due by their own clock. One probe each of workflow_jobs_kind_idx.
-SELECT n.id FROM tenants n WHERE EXISTS (
-    SELECT FROM workflow_jobs j
-    WHERE j.tenant_id = n.id AND j.kind = 'trigger' AND j.status = 'ready'
-        AND j.due_at <= coalesce(n.virtual_now, now()) AND (j.lease_until IS NULL OR j.lease_until <= now()));
-
--- name: claim_triggers
--- Take a tenant's delayed triggers that are due, the earliest first. Served by workflow_jobs_kind_idx.
-UPDATE workflow_jobs w
-SET lease_owner = $3, lease_until = now() + $4::interval, fencing_token = w.fencing_token + 1, attempt = w.attempt + 1
-FROM (
-    SELECT j.id FROM workflow_jobs j JOIN tenants n ON n.id = j.tenant_id
-    WHERE j.tenant_id = $1 AND j.kind = 'trigger' AND j.status = 'ready'
-        AND j.due_at <= coalesce(n.virtual_now, now()) AND (j.lease_until IS NULL OR j.lease_until <= now())
-    ORDER BY j.due_at, j.id LIMIT $2 FOR UPDATE OF j SKIP LOCKED
-) due
-WHERE w.tenant_id = $1 AND w.id = due.id
-RETURNING w.id::text AS id, w.due_at, w.fencing_token, w.payload::text AS payload;
 
 -- name: drop_trigger
 -- A delayed trigger has acted. Served by workflow_jobs_pkey.

@@ -189,19 +189,19 @@ require_count((SELECT count(*) FROM settled), (SELECT count(*) FROM wanted), 'se
 -- What is due later or done elsewhere, new or anew. Whoever held the lease of a job that is written anew holds it no more.
 jobs AS (
     INSERT INTO workflow_jobs AS w (
-        tenant_id, id, workflow_instance_id, kind, name, due_at, priority, queue, definition_name, payload, attempts_max,
+        tenant_id, id, workflow_instance_id, kind, name, due_at, priority, queue, definition_name, payload,
         clock, created_at
     )
     SELECT j.tenant_id, j.id, j.instance_id, j.kind, j.name, j.due_at, j.priority, j.queue, j.definition_name,
-           coalesce(j.payload, '{}'), j.attempts_max, j.clock, j.created_at
+           coalesce(j.payload, '{}'), j.clock, j.created_at
     FROM given(
         tenant_id text, id uuid, instance_id uuid, kind text, name text, due_at timestamptz, priority smallint,
-        queue text, definition_name text, payload jsonb, attempts_max int, clock jsonb, created_at timestamptz
+        queue text, definition_name text, payload jsonb, clock jsonb, created_at timestamptz
     ) AS j
     JOIN saved s ON s.tenant_id = j.tenant_id AND s.id = j.instance_id
     ON CONFLICT (tenant_id, id) DO UPDATE SET
         due_at = excluded.due_at, priority = excluded.priority, queue = excluded.queue, payload = excluded.payload,
-        attempts_max = excluded.attempts_max, clock = excluded.clock,
+        clock = excluded.clock,
         lease_owner = NULL, lease_until = NULL, fencing_token = w.fencing_token + 1, attempt = 0, last_error = NULL,
         status = 'ready'
 )
