@@ -76,7 +76,7 @@ async def test_events_find_their_way_by_indexes(database: str) -> None:
             (WAITS.find, ("default", ["w7"] * 20, ["order"] * 20, [f"k{n}" for n in range(20)]), "correlation_keys_key_idx"),
             (WAITS.for_instances, (["default"] * 100, instances), "event_waits_key_idx"),
             (WAITS.for_event, ("default", event), "event_waits_pkey"),
-            (WAITS.others, ("default", event, "w1", "go"), "event_waits_"),
+            (WAITS.others, ("default", event, "w1", "go"), "event_waits_pkey"),
         ]  # fmt: skip
         for statement, parameters, index in cases:
             found = await plan(connection, statement, *parameters)

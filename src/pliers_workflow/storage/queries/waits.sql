@@ -49,15 +49,24 @@ ORDER BY w.priority DESC, w.trigger_id, k.workflow_instance_id;
 
 -- name: others
 -- The instances that a waiting event may be offered to, with their revisions. Served by event_waits_pkey,
--- correlation_keys_key_idx, workflow_instances_pkey.
+-- correlation_keys_key_idx, workflow_instances_pkey. (In steps, so that it begins with the one event whatever the planner
+-- takes the tables for: young ones have no statistics.)
+WITH waiting AS MATERIALIZED (
+    SELECT w.tenant_id, w.key, w.workflow_name, w.name
+    FROM event_waits w
+    JOIN tenants n ON n.id = w.tenant_id
+    WHERE w.tenant_id = $1 AND w.event_id = $2::text::uuid AND w.workflow_name = $3 AND w.trigger_id = $4
+        AND w.taken_by IS NULL AND w.open_until > coalesce(n.virtual_now, now())
+)
 SELECT k.workflow_instance_id::text AS instance_id, k.workflow_definition_id::text AS definition_id, i.revision
-FROM event_waits w
-JOIN tenants n ON n.id = w.tenant_id
+FROM waiting w
 JOIN correlation_keys k
     ON k.tenant_id = w.tenant_id AND k.key = w.key AND k.workflow_name = w.workflow_name AND {same_name_of_wait}
-JOIN workflow_instances i ON i.tenant_id = k.tenant_id AND i.id = k.workflow_instance_id
-WHERE w.tenant_id = $1 AND w.event_id = $2::text::uuid AND w.workflow_name = $3 AND w.trigger_id = $4
-    AND w.taken_by IS NULL AND w.open_until > coalesce(n.virtual_now, now())
+CROSS JOIN LATERAL (
+    SELECT i.revision FROM workflow_instances i
+    WHERE i.tenant_id = k.tenant_id AND i.id = k.workflow_instance_id
+    OFFSET 0
+) i
 ORDER BY k.workflow_instance_id;
 
 -- name: take
