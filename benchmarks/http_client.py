@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from uuid import uuid4
 import uvloop
 
 from pliers_workflow.client.http import HttpClient
+from pliers_workflow.storage.identity import new_instance_id
 
 from .workload import DATA
 
@@ -49,7 +51,7 @@ class Load:
         """One workflow; `pace` gives the moment at which each request is due."""
         plan = self.plan
         if plan["kind"] == "bare":
-            instance = str(uuid4())
+            instance = new_instance_id(datetime.now(UTC))  # as the engine's: they grow with time
             for step in range(4):
                 body = _bytes({"id": instance, "data": DATA if step == 0 else {}, "comments": "fine by me"})
                 await self._post(f"/transition/{step}", "", body, await pace() if pace else None)

@@ -71,6 +71,9 @@ _RECONNECT_DELAY_MAX: Final = 2.0
 #: Seconds that draining may take; longer than any statement.
 _DRAIN_TIMEOUT: Final = 20.0
 
+#: Turns of the event loop before a batch is taken. A request over HTTP takes about five from the socket to the queue.
+_GATHERING_TURNS: Final = 16
+
 Batch = list[tuple[Key, list[Pending]]]
 
 
@@ -111,6 +114,8 @@ class Pipeline:
         )
         self._workers: list[asyncio.Task[None]] = []
         self._closing = False
+        #: the batch before had several instances
+        self._crowded = False
         #: counted since the start: batches committed, commands in them, instances overtaken
         self.batches = 0
         self.commands = 0
@@ -189,11 +194,14 @@ class Pipeline:
         try:
             while True:
                 await self._queue.wait()
-                batch = self._queue.take(self._share(), self._settings.fold_max)
+                await self._gather()
+                # another worker may have taken what this one was woken for
+                batch = self._queue.take(self._share(), self._settings.fold_max) if self._queue.ready() else []
                 if not batch:
                     if self._closing and not self._aside.tasks and not self._queue.length:
                         return
                     continue
+                self._crowded = len(batch) > 1
                 try:
                     if connection is None or connection.is_closed():
                         await self._drop_connection(connection)
@@ -223,6 +231,16 @@ class Pipeline:
             if connection is not None:
                 with contextlib.suppress(Exception):
                     await self._pool.release(connection)
+
+    async def _gather(self) -> None:
+        """
+        Let what is on its way come along, where callers are many: a batch costs as much as ten more commands in it.
+
+        Requests that arrived together need some turns of the loop to become commands. One caller alone does not wait.
+        """
+        if self._crowded:
+            for _ in range(_GATHERING_TURNS):
+                await asyncio.sleep(0)
 
     def _share(self) -> int:
         """Commands for the next batch: all that wait, or a worker's part where there is enough for several."""

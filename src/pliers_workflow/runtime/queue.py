@@ -26,9 +26,8 @@ Key = tuple[str, str]
 
 #: Commands that must wait before another batch is begun while one is in flight. A batch has a price of its own (two round
 #: trips, and setting up a large statement): 2 ms of CPU where a transition costs 0.2. So few commands wait for the batch
-#: before them instead; with many, one batch is interpreted while another is written. At 64 callers three batches of 21
-#: cost 0.39 ms a transition, two of 32 0.33, one of 64 0.24.
-FURTHER_BATCH_MIN: Final = 64
+#: before them instead; with many, one batch is interpreted while another is written. Figures: decision 0009.
+FURTHER_BATCH_MIN: Final = 32
 
 #: The part of a batch that background work may have while people wait.
 _BACKGROUND_SHARE: Final = 8
