@@ -162,3 +162,50 @@ async def test_every_kind_of_job_is_counted(world: World) -> None:
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'workflow_jobs_kind_check'"
     )
     assert sorted(re.findall(r"'(\w+)'::text", check)) == sorted(JOB_KINDS)
+
+
+async def test_running_steps_are_counted(world: World) -> None:
+    """By their type, on every node and outside, while their lease lasts; what waits for a worker is not among them."""
+    assert (await details(world))["steps"] == {"running": {}, "thisNode": {"running": 0, "fetchesWaiting": 0}}
+    for name, queue, lease in (
+        ("step/1", "http", "1 minute"), ("step/2", "http", "1 minute"), ("step/3", "http", None),
+        ("step/4", "http", "-1 s"), ("step/5", "external:print", "1 minute"), ("step/6", "external:send", "1 minute"),
+    ):  # fmt: skip
+        await world.engine.pool.execute(
+            "INSERT INTO workflow_jobs (tenant_id, id, kind, name, due_at, queue, definition_name, lease_owner, lease_until) "
+            "VALUES ('default', gen_random_uuid(), 'step', $1, now(), $2, 'd', CASE WHEN $3::text IS NOT NULL THEN 'somebody' END, "
+            "now() + $3::text::interval)",
+            name, queue, lease,
+        )  # fmt: skip
+    assert (await details(world))["steps"]["running"] == {"external": 2, "http": 2}
+
+
+async def test_open_circuits_are_told(world: World) -> None:
+    """Whom this node leaves alone, and for how long; one's own tenant's only."""
+    breakers = world.engine.step_worker.breakers
+    for tenant, target, failures in (
+        ("default", "down:443", 6),
+        ("default", "shaky:443", 4),
+        ("acme", "theirs:443", 5),
+    ):
+        for _ in range(failures):
+            breakers.failed(tenant, target)
+    told = await details(world)
+    (circuit,) = told["circuits"]
+    assert (circuit["target"], circuit["state"], circuit["failures"]) == ("down:443", "open", 6)
+    assert 0 < circuit["retryInSeconds"] <= 30
+    assert told["circuitsOpen"] == 1
+    breakers.succeeded("default", "down:443")
+    told = await details(world)
+    assert (told["circuits"], told["circuitsOpen"]) == ([], 0)
+
+
+async def test_of_many_circuits_the_worst_are_told(world: World) -> None:
+    """The longest list is one that can be read; the others are counted."""
+    breakers = world.engine.step_worker.breakers
+    for n in range(150):
+        for _ in range(5 + n % 2):
+            breakers.failed("default", f"host{n}:443")
+    told = await details(world)
+    assert (len(told["circuits"]), told["circuitsOpen"]) == (100, 150)
+    assert [circuit["failures"] for circuit in told["circuits"]] == [6] * 75 + [5] * 25

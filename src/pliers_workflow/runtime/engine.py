@@ -32,7 +32,7 @@ from .directory import Directory
 from .feed import Feed
 from .feed.cloudevents import EventMaker
 from .health import Health
-from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe
+from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe, StepsProbe
 from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
 from .inbound.own import OwnEvents
@@ -170,6 +170,7 @@ class Engine:
                 DatabaseProbe(limits),
                 LogProbe(limits),
                 JobsProbe(limits),
+                StepsProbe(self.step_worker, self.external_tasks),
                 self.admission,
                 NodesProbe(),
                 LeasesProbe(),

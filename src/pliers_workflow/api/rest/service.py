@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,9 @@ from .wire import HealthView, Page, ProblemKindView
 
 routes = Routes("Service", "About the service itself.")
 
+#: Circuits that health tells of, those with the most failures first.
+_CIRCUITS_SHOWN: Final = 100
+
 
 @routes.get("/workflows/health", "Health of the engine", answers=HealthView, open=True)
 async def get_health(call: Call) -> Reply:
@@ -19,7 +22,8 @@ async def get_health(call: Call) -> Reply:
     Whether this node can work: 200 and `up`, or 503 and `down`. Open to everybody, for load balancers.
 
     With a token of an operator, auditor or administrator `details` says how the engine is doing: `state` is `ok`,
-    `degraded` where there are `alarms`, or `failing`; then the database, the log and its readers, jobs, nodes, leases.
+    `degraded` where there are `alarms`, or `failing`; then the database, the log and its readers, jobs, running steps,
+    nodes, leases, and whom this node leaves alone for a while because they do not answer (`circuits`).
     """
     engine = call.engine
     if not call.principal.may("operator", "auditor"):
@@ -32,6 +36,7 @@ async def get_health(call: Call) -> Reply:
         "state": report.state if up else "failing",
         "alarms": report.alarms,
         "retryAfter": engine.overloaded(),
+        **_circuits(call),
         **_first_numbers(report.details),
         **report.details,
     }
@@ -45,6 +50,18 @@ def _first_numbers(details: dict[str, Any]) -> dict[str, Any]:
         **{name: value for name, value in database.items() if name != "latencyMs"},
         "oldestDueJobSeconds": jobs.get("oldestDueSeconds"),
     }
+
+
+def _circuits(call: Call) -> dict[str, Any]:
+    """The caller's tenant's circuits on this node that are not closed; whom others call is none of their business."""
+    tenant = call.principal.tenant_id
+    found = [each for each in call.engine.step_worker.breakers.states() if each.tenant_id == tenant]
+    found.sort(key=lambda each: -each.failures)
+    shown = [
+        {"target": each.target, "state": each.state, "failures": each.failures, "retryInSeconds": each.retry_in}
+        for each in found[:_CIRCUITS_SHOWN]
+    ]
+    return {"circuits": shown, "circuitsOpen": len(found)}
 
 
 def _kind(code: str) -> ProblemKindView:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pliers_workflow.settings import MonitoringSettings
     from pliers_workflow.storage.database import AnyConnection
 
+    from ..jobs.external import ExternalTasks
+    from ..jobs.worker import StepWorker
     from ..messenger import Messenger
     from ..nodes import NodeRegistrar
     from ..pipeline import Pipeline
@@ -150,6 +152,22 @@ class JobsProbe:
             },
         }
         return Reading(details, tuple(alarms))
+
+
+class StepsProbe:
+    """Steps that somebody works on: on all nodes by their type; what this node runs, and who waits on it for more."""
+
+    name = "steps"
+
+    def __init__(self, worker: StepWorker, external: ExternalTasks) -> None:
+        self._worker = worker
+        self._external = external
+
+    async def read(self, connection: AnyConnection) -> Reading:
+        """Look."""
+        running = await read_model.running_steps(connection)
+        here = {"running": self._worker.running, "fetchesWaiting": self._external.waiting}
+        return Reading({"running": running, "thisNode": here})
 
 
 class NodesProbe:

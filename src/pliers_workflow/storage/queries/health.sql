@@ -35,6 +35,20 @@ CROSS JOIN LATERAL (
 GROUP BY k.kind HAVING sum(j.due) + sum(j.held) > 0
 ORDER BY k.kind;
 
+-- name: running_steps
+-- Steps whose lease lasts, by type (the queue without what follows its colon); of one tenant the first $1 that are due are
+-- looked at, among which are those that were claimed first. Served by workflow_jobs_kind_idx.
+SELECT split_part(s.queue, ':', 1) AS type, count(*) AS running
+FROM tenants n
+CROSS JOIN LATERAL (
+    SELECT w.queue, w.lease_until
+    FROM workflow_jobs w
+    WHERE w.tenant_id = n.id AND w.kind = 'step' AND w.status = 'ready' AND w.due_at <= coalesce(n.virtual_now, now())
+    ORDER BY w.due_at LIMIT $1
+) s
+WHERE s.lease_until > now()
+GROUP BY 1 ORDER BY 1;
+
 -- name: dead_jobs
 -- Jobs that no retry is left to; up to 10,000 are counted. Served by workflow_jobs_dead_idx.
 SELECT count(*) FROM (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..paging import BadCursor, Page
 from .approvals import InboxItem, WorkItemView, inbox, pending_approvals
-from .health import JOB_KINDS, DueJobs, dead_jobs, due_jobs, health
+from .health import JOB_KINDS, DueJobs, dead_jobs, due_jobs, health, running_steps
 from .history import HistoryEntry, Timeline, TimelineEntry, history, timeline
 from .incidents import IncidentFilter, IncidentGroup, IncidentRow, incident_groups, incidents, incidents_of
 from .instances import InstanceView, get_instance, is_visible, list_instances
@@ -43,6 +43,7 @@ __all__ = [
     "is_visible",
     "list_instances",
     "pending_approvals",
+    "running_steps",
     "steps",
     "timeline",
 ]

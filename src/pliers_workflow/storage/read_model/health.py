@@ -9,7 +9,7 @@ from msgspec import Struct
 from .. import queries
 from .viewer import Reader
 
-__all__ = ["JOB_KINDS", "DueJobs", "dead_jobs", "due_jobs", "health"]
+__all__ = ["JOB_KINDS", "DueJobs", "dead_jobs", "due_jobs", "health", "running_steps"]
 
 _sql: Final = queries.load("health")
 
@@ -48,6 +48,11 @@ class DueJobs(Struct, frozen=True):
 async def due_jobs(reader: Reader) -> list[DueJobs]:
     """What is due, by kind; kinds of which nothing is due are left out."""
     return [DueJobs(*row) for row in await reader.fetch(_sql.due_jobs, list(JOB_KINDS), COUNTED_MAX)]
+
+
+async def running_steps(reader: Reader) -> dict[str, int]:
+    """Steps that somebody works on now, on any node or outside, by their type; types of which there are none are left out."""
+    return {row["type"]: row["running"] for row in await reader.fetch(_sql.running_steps, COUNTED_MAX)}
 
 
 async def dead_jobs(reader: Reader) -> int:
