@@ -147,7 +147,7 @@ class Engine:
         self.wakeups.subscribe(job(STEP), self.step_claims.wake)
         self.wakeups.subscribe(job(STEP), self.step_worker.wake)
         self.wakeups.subscribe(job(STEP), self.external_tasks.wake)
-        self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._clock_moved)
+        self.tenants = Tenants(pool, self.audit, self.tokens, clock_moved=self._anything_due)
         self.inbox = Inbox(
             pool, settings, catalog=self.catalog, directory=self.directory, audit=self.audit, execute=self.execute,
             owner=self.node,
@@ -222,6 +222,7 @@ class Engine:
         for error in await asyncio.gather(*(each.close() for each in self.worker_services), return_exceptions=True):
             if isinstance(error, Exception):
                 _log.error("service_not_closed", exc_info=error)
+        self._anything_due()  # whatever was given back is for the other nodes now
 
     async def close(self) -> None:
         """Stop: drain, commit what waits, leave the other nodes, close the pools."""
@@ -257,9 +258,9 @@ class Engine:
         self.wakeups.committed(folds)
         self.inbox.waits.committed(folds)
 
-    def _clock_moved(self) -> None:
-        """A tenant's clock was moved by hand: anything may be due."""
-        for topic in (TIMER, TRIGGER, job(STEP), job(ORDER), job(CHILD)):
+    def _anything_due(self) -> None:
+        """Anything may be due that nobody knows of: a tenant's clock was moved by hand, or a node gave its jobs back."""
+        for topic in (TIMER, TRIGGER, job(STEP), job(ORDER), job(CHILD), job(RESOLUTION)):
             self.wakeups.wake(topic)
 
     def overloaded(self) -> float | None:
