@@ -129,6 +129,10 @@ class StepsSettings(BaseModel):
     drain_grace: float = Field(10, ge=0)
     #: seconds between two looks for steps whose worker fell silent
     rescue_every: float = Field(5, gt=0)
+    #: fetches of external tasks that may wait on one node at once (long poll), and how many of one tenant; more are
+    #: answered 429
+    waiting_fetches_max: int = Field(1000, ge=1)
+    waiting_fetches_per_tenant_max: int = Field(500, ge=1)
     #: bytes of a step's output
     output_size_max: int = Field(262_144, ge=1024)
     #: failures in a row after which the calls to one target are held back

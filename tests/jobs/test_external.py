@@ -242,6 +242,89 @@ async def test_a_fetch_that_waits_ends_with_its_caller_and_with_the_node(shop: P
     shop.engine.draining.clear()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_was_claimed_for_a_caller_who_has_gone(
+    shop: Print, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """The caller hangs up while the task is being claimed: it is the next caller's at once, and no attempt is used up."""
+    tasks, gone, claim = shop.engine.external_tasks, asyncio.Event(), shop.engine.step_claims.claim
+
+    async def hang_up(*arguments: Any, **options: Any) -> Any:
+        steps = await claim(*arguments, **options)
+        if steps:
+            gone.set()
+        return steps
+
+    async def fetch() -> Any:
+        return await tasks.fetch("default", ["printing"], "w", room=9, lease=60, wait=20, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
+
+    if not waits:
+        await shop.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.engine.step_claims, "claim", hang_up)
+        fetching = asyncio.create_task(fetch())
+        if waits:
+            while tasks.waiting == 0:
+                await asyncio.sleep(0.01)
+            await shop.begin()
+        assert await asyncio.wait_for(fetching, 5) == []
+    assert gone.is_set()
+    (task,) = await shop.fetch(waitSeconds=2)
+    assert task["attempt"] == 1
+    await shop.say(task, "complete", 204, output={"pages": 1})
+
+
+async def waiting(shop: Print, count: int) -> None:
+    async with asyncio.timeout(10):
+        while shop.engine.external_tasks.waiting != count:
+            await asyncio.sleep(0.01)
+
+
+async def test_only_so_many_fetches_wait(database: str) -> None:
+    """More are told to come again, a tenant's own before all; whoever finds something to do need not wait, and gets it."""
+    world, engine = await open_world(
+        database, steps={"waiting_fetches_max": 3, "waiting_fetches_per_tenant_max": 2}
+    )  # fmt: skip
+    async with world.http:
+        world.worker = world.admin
+        await world.publish(printing())
+        made = await world.admin("POST", "/tenants", {"id": "acme", "name": "Acme"}, status=201)
+        acme = Caller(world.http, made.json()["adminToken"])
+        body = {"topics": ["other"], "workerId": "one", "waitSeconds": 20}
+
+        async def fetch(who: Caller) -> httpx.Response:
+            return await who("POST", "/external-tasks/fetch", body)
+
+        first = [asyncio.create_task(fetch(world.admin)) for _ in range(2)]
+        await waiting(world, 2)
+        refused = await fetch(world.admin)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        problem = refused.json()
+        assert (problem["code"], problem["errorCode"]) == ("too_many_waiting", "RESOURCE_EXHAUSTED")
+        assert problem["details"] == {"limit": 2}
+        assert problem["detail"].startswith("2 fetches of your tenant wait on this node already")
+        third = asyncio.create_task(fetch(acme))
+        await waiting(world, 3)
+        refused = await fetch(acme)
+        assert (refused.status_code, refused.json()["details"]) == (429, {"limit": 3})
+        assert refused.json()["detail"].startswith("3 fetches wait on this node already")
+
+        assert await world.fetch() == [], "one that would not wait is no burden"
+        await world.begin()
+        (task,) = await world.fetch(waitSeconds=20)
+        assert task["topic"] == "printing"
+
+        engine.draining.set()
+        assert [answer.status_code for answer in await asyncio.gather(*first, third)] == [200] * 3
+        engine.draining.clear()
+        await waiting(world, 0)
+        again = asyncio.create_task(fetch(world.admin))
+        await waiting(world, 1)
+        engine.draining.set()
+        assert (await again).status_code == 200
+    await engine.close()
+
+
 async def test_the_nodes_own_worker_leaves_external_tasks_alone(shop: Print) -> None:
     """They are for workers outside."""
     await shop.begin()

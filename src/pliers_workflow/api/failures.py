@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
-from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown, Overloaded, ShuttingDown
+from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown, Overloaded, ShuttingDown, TooManyWaiting
 from pliers_workflow.runtime.errors import (
     ForbiddenError,
     InvalidError,
@@ -39,6 +39,12 @@ def problem_of(error: Exception, endpoint: Endpoint | None, method: str, path: s
             f"Too many commands are waiting; repeat this one after {seconds} s.",
             headers=[(b"retry-after", str(seconds).encode())],
         )
+    if isinstance(error, TooManyWaiting):
+        text = str(error)
+        return ApiError(
+            "too_many_waiting", f"{text[:1].upper()}{text[1:]}.", details={"limit": error.limit},
+            headers=[(b"retry-after", str(round(error.retry_after)).encode())],
+        )  # fmt: skip
     if isinstance(error, ShuttingDown):
         return ApiError("shutting_down", headers=[(b"retry-after", b"1")])
     if isinstance(error, OutcomeUnknown):

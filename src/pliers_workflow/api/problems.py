@@ -203,6 +203,12 @@ EDGE: Final[Mapping[str, Kind]] = {
         "Idempotency key reused",
         "This Idempotency-Key was used with another body; use a new key for a new request.",
     ),
+    "too_many_waiting": _kind(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "Too many waiting",
+        "So many fetches of external tasks wait on this node already; repeat after `Retry-After` seconds.",
+    ),
     "overloaded": _kind(
         503, "RESOURCE_EXHAUSTED", "Overloaded", "Too many commands are waiting; repeat after `Retry-After` seconds."
     ),

@@ -60,6 +60,19 @@ class Overloaded(EngineError):
         self.retry_after = retry_after
 
 
+class TooManyWaiting(EngineError):
+    """So many fetches of external tasks wait here already (`limit`, of the caller's tenant or of all); try again later."""
+
+    def __init__(self, limit: int, retry_after: float, *, of_tenant: bool) -> None:
+        whose = "of your tenant wait on this node" if of_tenant else "wait on this node"
+        super().__init__(
+            f"{limit} fetches {whose} already, which is the most; try again in {retry_after:g} s, with fewer at a time that "
+            "ask for more tasks each, or without waitSeconds"
+        )
+        self.limit = limit
+        self.retry_after = retry_after
+
+
 class ShuttingDown(EngineError):
     """This node is draining; ask another one."""
 

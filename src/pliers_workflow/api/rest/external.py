@@ -31,13 +31,14 @@ _WORKER = ("worker", "operator")
     "Fetch tasks",
     answers=FetchedView,
     permissions=_WORKER,
-    problems=("shutting_down",),
+    problems=("shutting_down", "too_many_waiting"),
 )
 async def fetch_external_tasks(call: Call, body: FetchInput) -> Reply:
     """
     Take tasks of some topics, for as long as a lease lasts; no other worker gets them meanwhile.
 
-    With `waitSeconds` the answer comes as soon as there is something to do. This call keeps no Idempotency-Key: tasks
+    With `waitSeconds` the answer comes as soon as there is something to do; where too many wait already, a fetch that would
+    have to wait is answered 429. This call keeps no Idempotency-Key: tasks
     whose answer was lost come back when their lease has lapsed, as the step's retry policy has it.
     """
     tasks = await call.engine.external_tasks.fetch(

@@ -16,6 +16,7 @@ import contextlib
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +30,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import canonical, queries
 
 from .. import idempotency
-from ..answers import ShuttingDown
+from ..answers import ShuttingDown, TooManyWaiting
 from ..failures import DATABASE_AWAY
 from ..wakeups import Slumber
 from . import limits
@@ -54,6 +55,10 @@ EXTERNAL: Final = "external:"
 #: Seconds between two looks of a fetch that waits: at most, though nobody wakes it; and at least, however often it is woken.
 _LOOK_EVERY_MAX: Final = 1.0
 _LOOK_EVERY_MIN: Final = 0.02
+#: Seconds after which a fetch that may not wait is told to come again: some of those that wait have ended by then.
+_RETRY_AFTER: Final = 5.0
+#: Turns of the loop in which a connection that has broken is heard of by whoever awaits it.
+_TURNS: Final = 3
 
 #: What names a fetch, in a lease token and at the end of the lease's owner.
 _NONCE_BYTES: Final = 16
@@ -109,8 +114,11 @@ class ExternalTasks:
         self._claims = claims
         self._output_size_max = settings.steps.output_size_max
         self._draining = draining
-        #: of the fetches that wait
-        self._slumbers: set[Slumber] = set()
+        self._waiting_max = settings.steps.waiting_fetches_max
+        self._waiting_per_tenant_max = settings.steps.waiting_fetches_per_tenant_max
+        #: of the fetches that wait, with their tenants
+        self._slumbers: dict[Slumber, str] = {}
+        self._waiting: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
@@ -138,7 +146,9 @@ class ExternalTasks:
         """
         Take at most `room` due tasks of these topics; where there is none, wait up to `wait` seconds for one.
 
-        Ends at once, with nothing, when the node is told to stop or the caller is `gone`. Raises ShuttingDown.
+        Ends at once, with nothing, when the node is told to stop or the caller is `gone`; what was claimed for a caller who
+        has gone is given back. (What was sent to one who goes at that moment comes back when its lease has lapsed.) Raises
+        ShuttingDown, and TooManyWaiting where it would have to wait and too many do.
         """
         if self._draining.is_set():
             raise ShuttingDown
@@ -153,21 +163,44 @@ class ExternalTasks:
                 room, lambda _, queue: queue in queues, owner=owner, lease=lease, tenant_id=tenant_id
             )
 
-        steps = await look()
-        if not steps and wait > 0:
-            steps = await self._wait(look, until, gone, owner)
+        leaving = asyncio.ensure_future(gone())
+        try:
+            steps = await look()
+            if not steps and wait > 0:
+                steps = await self._wait(tenant_id, look, until, leaving, owner)
+            if steps:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+                if leaving.done():  # nobody is there to do it: another worker may have it at once
+                    await self._give_back(steps, owner)
+                    steps = []
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
         return [ExternalTask(step, f"{step.token}.{nonce}") for step in steps]
+
+    def _admit(self, tenant_id: str) -> None:
+        for limit, count, of_tenant in (
+            (self._waiting_per_tenant_max, self._waiting[tenant_id], True),
+            (self._waiting_max, len(self._slumbers), False),
+        ):
+            if count >= limit:
+                raise TooManyWaiting(limit, _RETRY_AFTER, of_tenant=of_tenant)
 
     async def _wait(
         self,
+        tenant_id: str,
         look: Callable[[], Awaitable[list[ClaimedStep]]],
         until: float,
-        gone: Callable[[], Awaitable[None]],
+        leaving: asyncio.Future[None],
         owner: str,
     ) -> list[ClaimedStep]:
+        self._admit(tenant_id)
         slumber = Slumber()
-        self._slumbers.add(slumber)
-        ends = [asyncio.ensure_future(self._draining.wait()), asyncio.ensure_future(gone())]
+        self._slumbers[slumber] = tenant_id
+        self._waiting[tenant_id] += 1
+        draining = asyncio.ensure_future(self._draining.wait())
+        ends: list[asyncio.Future[Any]] = [draining, leaving]
         for end in ends:
             end.add_done_callback(lambda _: slumber.wake())
         try:
@@ -177,17 +210,17 @@ class ExternalTasks:
                 if any(end.done() for end in ends):
                     break
                 if steps := await look():
-                    if any(end.done() for end in ends):  # nobody is there to do it: another worker may have it at once
+                    if draining.done():  # another node gives it to whoever asks there
                         await self._give_back(steps, owner)
                         break
                     return steps
                 await asyncio.sleep(_LOOK_EVERY_MIN)
             return []
         finally:
-            self._slumbers.discard(slumber)
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            del self._slumbers[slumber]
+            self._waiting -= Counter((tenant_id,))  # what comes to nothing is left out
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
 
     async def _give_back(self, steps: list[ClaimedStep], owner: str) -> None:
         tenant_id = steps[0].tenant_id
