@@ -17,9 +17,15 @@ ORDER BY a.created_at, length(a.item), a.item;
 -- name: inbox
 -- What a person ($6) is asked to decide, waiting longest first, after the item ($7, $8). Per way of being asked the first
 -- few are taken off an index, then merged. A stage that asks a person twice (by name and by role) is shown once (by
--- name, where it is), and not at all when they have voted in it already. $9: of one workflow only. $10: data fields wanted.
--- Served by idx_workflow_approvals_approver, workflow_approvals_pkey, workflow_instances_pkey.
-WITH who AS MATERIALIZED (
+-- name, where it is), and not at all when they have voted in it already. $9: data fields wanted. `{filters}` is the place
+-- of those below that are wanted: nothing is asked of the instances of items that a page does not show, and one plan
+-- serves all calls. What a shown item needs of other tables is looked up by its key (OFFSET 0 keeps it so: a planner without
+-- statistics joins all instances with all workflows).
+-- Served by idx_workflow_approvals_approver, workflow_approvals_pkey, workflow_instances_pkey, workflow_definitions_pkey,
+-- users_pkey.
+WITH viewer AS (
+    SELECT $2::uuid, $3::text[], $4::text[], $5::boolean
+), who AS MATERIALIZED (
     SELECT 'user' AS type, $6::uuid::text AS key
     UNION ALL
     SELECT m.kind, m.key FROM directory_members m WHERE m.tenant_id = $1 AND m.user_id = $6::uuid
@@ -29,16 +35,14 @@ SELECT {columns},
     i.workflow_version::text AS version, d.title AS definition_title, i.title, i.current_state, i.status::text AS status,
     i.revision, i.created_at AS started_at, i.requester_id::text AS requester, r.username AS requester_username,
     r.name AS requester_name,
-    (SELECT jsonb_object_agg(f, i.instance_data -> f) FROM unnest($10::text[]) f WHERE i.instance_data ? f) AS data
+    (SELECT jsonb_object_agg(f, i.instance_data -> f) FROM unnest($9::text[]) f WHERE i.instance_data ? f) AS data
 FROM (
     SELECT first.* FROM who w
     CROSS JOIN LATERAL (
         SELECT a.* FROM workflow_approvals a
-        JOIN workflow_instances i ON i.tenant_id = a.tenant_id AND i.id = a.workflow_instance_id
         WHERE a.tenant_id = $1 AND a.approver_type = w.type AND a.approver_key = w.key AND a.action IS NULL
             AND (a.created_at, a.id) > ($7::timestamptz, $8::uuid)
             AND (a.claimed_by IS NULL OR a.claimed_by = $6::uuid)
-            AND ($9::text IS NULL OR i.workflow_name = $9::text)
             AND NOT EXISTS (
                 SELECT FROM workflow_approvals o
                 WHERE o.tenant_id = $1 AND o.workflow_instance_id = a.workflow_instance_id AND o.step_id = a.step_id
@@ -46,15 +50,34 @@ FROM (
                     AND ((o.decided_by = $6::uuid AND o.action IN ('approve', 'reject'))
                         OR (o.action IS NULL
                             AND (o.approver_type <> 'user', o.created_at, o.id) < (a.approver_type <> 'user', a.created_at, a.id)
-                            AND (o.approver_type, o.approver_key) IN (SELECT w2.type, w2.key FROM who w2))))
-            AND {visible_to}
+                            AND (o.approver_type, o.approver_key) IN (SELECT w2.type, w2.key FROM who w2)))) {filters}
         ORDER BY a.created_at, a.id
         LIMIT {rows}
     ) first
     ORDER BY first.created_at, first.id
     LIMIT {rows}
 ) a
-JOIN workflow_instances i ON i.tenant_id = $1 AND i.id = a.workflow_instance_id
-JOIN workflow_definitions d ON d.tenant_id = $1 AND d.id = i.workflow_definition_id
-LEFT JOIN users r ON r.tenant_id = $1 AND r.id = i.requester_id
+CROSS JOIN LATERAL (
+    SELECT * FROM workflow_instances WHERE tenant_id = $1 AND id = a.workflow_instance_id OFFSET 0
+) i
+CROSS JOIN LATERAL (
+    SELECT title FROM workflow_definitions WHERE tenant_id = $1 AND id = i.workflow_definition_id OFFSET 0
+) d
+LEFT JOIN LATERAL (
+    SELECT username, name FROM users WHERE tenant_id = $1 AND id = i.requester_id OFFSET 0
+) r ON true
 ORDER BY a.created_at, a.id;
+
+-- The filters; `$value` becomes a parameter. Neither is a statement: they are put into the inbox. Served by
+-- workflow_instances_pkey.
+-- name: filter_visible
+-- For somebody else's inbox.
+EXISTS (
+    SELECT FROM workflow_instances i
+    WHERE i.tenant_id = $1 AND i.id = a.workflow_instance_id AND {visible_to}
+)
+-- name: filter_workflow
+EXISTS (
+    SELECT FROM workflow_instances i
+    WHERE i.tenant_id = $1 AND i.id = a.workflow_instance_id AND i.workflow_name = $value::text
+)

@@ -29,6 +29,28 @@ WHERE i.tenant_id = $1 AND $2::boolean AND i.id < $3::uuid {filters}
 ORDER BY i.id DESC
 LIMIT {rows};
 
+-- name: list_of_workflow
+-- The same of one workflow ($4), by the newest of each of its versions: no index has the workflow's name, and reading on
+-- until enough of one workflow were found could take all there are.
+-- Served by workflow_definitions_tenant_id_name_version_key, idx_workflow_instances_workflow_id, workflow_instances_pkey.
+SELECT {columns}
+FROM (
+    SELECT one.id FROM workflow_definitions d
+    CROSS JOIN LATERAL (
+        SELECT i.id FROM workflow_instances i
+        WHERE i.tenant_id = $1 AND $2::boolean AND i.workflow_definition_id = d.id AND i.id < $3::uuid {filters}
+        ORDER BY i.id DESC
+        LIMIT {rows}
+    ) one
+    WHERE d.tenant_id = $1 AND d.name = $4::text
+    ORDER BY one.id DESC
+    LIMIT {rows}
+) newest
+CROSS JOIN LATERAL (
+    SELECT * FROM workflow_instances WHERE tenant_id = $1 AND id = newest.id OFFSET 0
+) i
+ORDER BY i.id DESC;
+
 -- name: list_visible
 -- The same for somebody who sees only some: each way of being concerned gives its newest, and of these the newest are
 -- taken. It finds what `visible_to` lets through, without looking at what it would not (a test compares the two).
@@ -82,7 +104,7 @@ WHERE i.tenant_id = $1 AND $5::boolean IS NOT NULL
     AND i.id IN (SELECT c.id FROM concerned c ORDER BY c.id DESC LIMIT {rows})
 ORDER BY i.id DESC;
 
--- The filters; `$value` becomes a parameter. None of them is a statement: they are put into the two lists above.
+-- The filters; `$value` becomes a parameter. None of them is a statement: they are put into the lists above.
 -- name: filter_definition_id
 i.workflow_definition_id = $value::uuid
 -- name: filter_definition_name

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from .. import queries
 from ..identity import is_uuid
 from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
 from .instances import is_visible
-from .viewer import ROWS, VISIBLE_TO, Reader, Viewer, with_rows
+from .viewer import FILTERS, ROWS, VISIBLE_TO, Reader, Viewer, with_filters, with_rows
 
 __all__ = ["InboxItem", "WorkItemView", "inbox", "pending_approvals"]
 
-_sql: Final = queries.load("read_approvals", visible_to=VISIBLE_TO, rows=ROWS)
+_sql: Final = queries.load("read_approvals", visible_to=VISIBLE_TO, filters=FILTERS, rows=ROWS)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LOWEST: Final = "00000000-0000-0000-0000-000000000000"
@@ -117,18 +117,15 @@ async def inbox(
         if not is_uuid(after) or not 0 <= microseconds < 2**58:
             raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor")
         waiting_since = _EPOCH + microseconds * _MICROSECOND
+    filters: list[tuple[str, Any]] = []
     # Whoever is asked may see what they are asked about.
-    if viewer.user_id == user_id:
-        viewer = structs.replace(viewer, sees_all=True)
-    rows = await reader.fetch(
-        with_rows(_sql.inbox, limit),
-        *viewer.parameters,
-        user_id,
-        waiting_since,
-        after,
-        definition,
-        list(fields),
-    )
+    if not viewer.sees_all and viewer.user_id != user_id:
+        filters.append((_sql.filter_visible, None))
+    if definition is not None:
+        filters.append((_sql.filter_workflow, definition))
+    parameters = [*viewer.parameters, user_id, waiting_since, after, list(fields)]
+    statement = with_filters(with_rows(_sql.inbox, limit), filters, parameters)
+    rows = await reader.fetch(statement, *parameters)
     return make_page(rows, limit, _inbox_item, lambda row: ((row["created_at"] - _EPOCH) // _MICROSECOND, row["id"]))
 
 

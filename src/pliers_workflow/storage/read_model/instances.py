@@ -14,13 +14,12 @@ from pliers_workflow.interpreter.instance import Instance, Machine, Status
 from .. import queries
 from ..identity import is_uuid
 from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
-from .viewer import ROWS, VISIBLE_TO, Reader, Viewer, with_rows
+from .viewer import FILTERS, ROWS, VISIBLE_TO, Reader, Viewer, with_filters, with_rows
 
 __all__ = ["InstanceView", "get_instance", "is_visible", "list_instances"]
 
 #: the place of a list's filters in its statement
-_FILTERS: Final = "<filters>"
-_sql: Final = queries.load("read_instances", visible_to=VISIBLE_TO, filters=_FILTERS, rows=ROWS)
+_sql: Final = queries.load("read_instances", visible_to=VISIBLE_TO, filters=FILTERS, rows=ROWS)
 _decode_machine: Final = msgspec.json.Decoder(Machine, float_hook=Decimal).decode
 #: above every id
 _TOP: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -97,16 +96,19 @@ _UUIDS: Final = frozenset({"definition_id", "assigned_to", "requester", "submiss
 
 
 def _list_statement(viewer: Viewer, wanted: Mapping[str, Any], statuses: Sequence[str], parameters: list[Any]) -> str:
-    """Put the filters that are wanted into the viewer's statement, and their values behind its parameters."""
-    conditions: list[str] = []
-    for name, value in wanted.items():
-        parameters.append(value)
-        conditions.append(getattr(_sql, f"filter_{name}").replace("$value", f"${len(parameters)}"))
+    """Choose the viewer's statement; put the filters that are wanted into it, and their values behind its parameters."""
+    base = _sql.list_visible
+    if viewer.sees_all:
+        base = _sql.list_all
+        if "definition_name" in wanted:
+            base = _sql.list_of_workflow
+            wanted = dict(wanted)
+            parameters.append(wanted.pop("definition_name"))
+    filters = [(getattr(_sql, f"filter_{name}"), value) for name, value in wanted.items()]
     if statuses:
         # Written out, so that the partial indexes on live instances serve it; each is one of eight known words.
-        conditions.append(f"i.status IN ({', '.join(repr(status) for status in statuses)})")
-    base: str = _sql.list_all if viewer.sees_all else _sql.list_visible
-    return base.replace(_FILTERS, "".join(f" AND {condition}" for condition in conditions))
+        filters.append((f"i.status IN ({', '.join(repr(status) for status in statuses)})", None))
+    return with_filters(base, filters, parameters)
 
 
 def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]:

@@ -11,15 +11,19 @@ from .. import queries
 from ..database import AnyConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncpg.pool import Pool
 
-__all__ = ["ROWS", "VISIBLE_TO", "Reader", "Viewer", "with_rows"]
+__all__ = ["FILTERS", "ROWS", "VISIBLE_TO", "Reader", "Viewer", "with_filters", "with_rows"]
 
 #: The predicate, for `queries.load(…, visible_to=VISIBLE_TO)`.
 VISIBLE_TO: Final[str] = queries.load("visibility").visible_to
 
 #: The place of the number of rows in a list's statement.
 ROWS: Final = "<rows>"
+#: The place of the filters that are wanted.
+FILTERS: Final = "<filters>"
 #: Page sizes come in these steps, one more row each, so that few different statements are prepared.
 _STEPS: Final = (10, 25, 50, 100, 200, 500)
 
@@ -41,6 +45,23 @@ class Viewer(Struct, frozen=True):
     def parameters(self) -> tuple[Any, ...]:
         """The first five parameters of every reading statement."""
         return self.tenant_id, self.user_id, self.roles, self.groups, self.sees_all
+
+
+def with_filters(statement: str, filters: Iterable[tuple[str, Any]], parameters: list[Any]) -> str:
+    """
+    Put filters into a list's statement, each a condition that speaks of its `$value`, and their values behind its parameters.
+
+    >>> parameters = ["default"]
+    >>> with_filters("SELECT … WHERE tenant_id = $1<filters>", [("state = $value", "open")], parameters), parameters
+    ('SELECT … WHERE tenant_id = $1 AND state = $2', ['default', 'open'])
+    """
+    conditions = []
+    for condition, value in filters:
+        if "$value" in condition:
+            parameters.append(value)
+            condition = condition.replace("$value", f"${len(parameters)}")
+        conditions.append(f" AND {condition}")
+    return statement.replace(FILTERS, "".join(conditions))
 
 
 @lru_cache(1000)
