@@ -53,6 +53,8 @@ class Outside:
     configuration: Any
     #: fetched over the API by somebody else's worker
     external: bool = False
+    #: higher first
+    priority: int = 0
 
 
 @dataclass(slots=True, frozen=True, eq=False)

@@ -7,6 +7,7 @@ up only where what it stands in needs it. Both can be said from the document alo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from . import chart as c
@@ -170,7 +171,7 @@ class StepCompiler:
             case d.SubWorkflowStep():
                 workflow = self._text(given.workflow_id)
                 return s.Child(workflow, given.version, given.wait_for_completion, given.failure_handling)
-        return self._outside(given)
+        return replace(self._outside(given), priority=given.priority)
 
     def _way(self, way: d.ExecutionPath | None, place: str, ancestors: tuple[s.Step, ...]) -> s.Step | None:
         return None if way is None else self._row(way.steps, place, ancestors)

@@ -72,10 +72,15 @@ class _Asking(_Step):
     input_mapping: dict[Variable, Expression] = {}
 
 
+class _Outside(_Asking):
+    #: among the steps of one workflow that wait for the same queue the higher is begun first
+    priority: Annotated[StrictInt, Field(ge=-100, le=100)] = 0
+
+
 # -- leaves ------------------------------------------------------------------------------------------------------------
 
 
-class PluginStep(_Asking):
+class PluginStep(_Outside):
     """Call an installed plugin."""
 
     type: Literal["plugin"]
@@ -84,7 +89,7 @@ class PluginStep(_Asking):
     configuration: dict[str, Any] = {}
 
 
-class HttpStep(_Asking):
+class HttpStep(_Outside):
     """Ask a web service. The output is `{status, headers, body}`."""
 
     type: Literal["http"]
@@ -99,14 +104,14 @@ class HttpStep(_Asking):
     expected_status: tuple[Annotated[StrictInt, Field(ge=100, le=599)], ...] | None = None
 
 
-class ScriptStep(_Asking):
+class ScriptStep(_Outside):
     """Run a Python script in the sandbox; the value of its last line is the output. It sees `input` and nothing else."""
 
     type: Literal["script"]
     script: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class NotificationStep(_Asking):
+class NotificationStep(_Outside):
     """Tell somebody something."""
 
     type: Literal["notification"]
@@ -119,7 +124,7 @@ class NotificationStep(_Asking):
     variables: dict[Variable, Expression] = {}
 
 
-class ExternalStep(_Asking):
+class ExternalStep(_Outside):
     """Leave work to a worker outside, which fetches and completes it over the API."""
 
     type: Literal["external"]

@@ -62,7 +62,11 @@ def schedule(draft: Draft, step: Step, run: StepRun, payload: dict[str, Any], du
     """Write the step's job, and start the clock of this attempt."""
     work = step.work
     assert isinstance(work, Outside)
-    draft.owe(ScheduleStep(run.id, run.attempt, work.queue, payload, due_at, timeout_ms=step.timeout_ms))
+    # Authors say the higher first, as of transitions and triggers; jobs are ordered by what stands in their index.
+    owed = ScheduleStep(
+        run.id, run.attempt, work.queue, payload, due_at, priority=-work.priority, timeout_ms=step.timeout_ms
+    )
+    draft.owe(owed)
     start_clock(draft, step, run, max(0, (due_at - draft.now) // timedelta(milliseconds=1)))
 
 
