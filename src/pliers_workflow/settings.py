@@ -141,6 +141,18 @@ class StepsSettings(BaseModel):
     breaker_open: float = Field(30, gt=0)
 
 
+class PluginSettings(BaseModel):
+    """Plugins that are installed beside the engine."""
+
+    #: ids that may run here, and that are imported at all (`acme.*`); as JSON
+    allowed: tuple[str, ...] = ("*",)
+    #: ids that may not; these win
+    denied: tuple[str, ...] = ()
+    #: threads for plugins that are neither asynchronous nor in a process of their own; while all are at work, other nodes take
+    #: such steps
+    threads: int = Field(32, ge=1, le=1000)
+
+
 class NotificationSettings(BaseModel):
     """Telling people something."""
 
@@ -243,6 +255,7 @@ class Settings(BaseSettings):
     execution: ExecutionSettings = ExecutionSettings()
     node: NodeSettings = NodeSettings()
     steps: StepsSettings = StepsSettings()
+    plugins: PluginSettings = PluginSettings()
     notifications: NotificationSettings = NotificationSettings()
     feed: FeedSettings = FeedSettings()
     subscriptions: SubscriptionSettings = SubscriptionSettings()

@@ -81,6 +81,10 @@ QueueName: TypeAlias = Annotated[
         example="http",
     ),
 ]
+PluginId: TypeAlias = Annotated[
+    str,
+    PathPart(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}", "Id of the plugin, as steps name it.", example="acme.iban"),
+]
 TenantId: TypeAlias = Annotated[str, PathPart(r"[a-z0-9][a-z0-9_\-]{0,62}", "Id of the tenant.", example="default")]
 ProblemCode: TypeAlias = Annotated[str, PathPart(r"[a-z_]{1,60}", "Code of the problem.", example="guard_failed")]
 

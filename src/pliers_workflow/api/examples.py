@@ -88,6 +88,7 @@ _PLACES: Final = (
     ("/incidents/resolutions/{id}", "/incidents/resolutions/$RESOLUTION"),
     ("/incidents/{number}", "/incidents/1"),
     ("/step-limits/{queue}", "/step-limits/http"),
+    ("/plugins/{id}", "/plugins/acme.iban"),
     ("/external-tasks/{id}", "/external-tasks/$TASK"),
     ("/dead-jobs/{id}", "/dead-jobs/$JOB"),
     ("/tokens/{id}", "/tokens/$TOKEN_ID"),

@@ -116,6 +116,20 @@ def diagram(
     raise typer.Exit(diagram(file))
 
 
+@app.command()
+def plugins(
+    id: Annotated[str, typer.Argument(metavar="[ID]", help="One plugin, with all that it says of itself.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the plugins that are installed on this machine. Exit status 1 when one is broken, or ID is not there.
+
+    This is what a node that is started here would have; GET /api/v1/plugins tells of all nodes.
+    """
+    from .plugins import plugins
+
+    raise typer.Exit(plugins(id, as_json=json))
+
+
 # -- operators ---------------------------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ def _log_lines() -> None:
     """
     Logs are lines of JSON on standard error; tracebacks without the values of variables, which may be secret.
 
-    What libraries log (the driver, the HTTP server, asyncio) goes the same way, from warnings up.
+    What libraries log (the driver, the HTTP server, asyncio) goes the same way, from warnings up; what plugins log, from information up.
     """
     import logging
 
@@ -144,6 +144,7 @@ def _log_lines() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("pliers.plugins").setLevel(logging.INFO)
 
 
 def _say(text: str, quiet: bool) -> None:

@@ -53,6 +53,9 @@ CODES: Mapping[str, str] = MappingProxyType(
         "dependency_cycle": "Guards depend on each other in a circle.",
         "action_cycle": "Named actions contain each other in a circle.",
         "unknown_step": "No step has this name or id.",
+        "unknown_plugin": "No node has a plugin of this id that works.",
+        "plugin_configuration": "The configuration is not what the plugin takes.",
+        "plugin_not_running": "The plugin is known, and no worker has it now: its steps would wait.",
         "step_cycle": "Named steps contain each other in a circle.",
         "unused": "A guard, condition, action, chain or step that nothing refers to.",
         # states

@@ -20,15 +20,18 @@ from msgspec.structs import replace as altered
 from pliers_workflow.definition import names, reading, versions
 from pliers_workflow.definition.compiler import RETRY_ATTEMPTS, compile_definition
 from pliers_workflow.definition.findings import Finding
+from pliers_workflow.definition.reading import Reading
 from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency, unserved
+from . import idempotency
 from .charts import Charts
 from .errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from .inbound import rules
 from .paging import cursor_key
+from .plugins import checking
+from .plugins.registry import PluginRegistry
 from .routes import Routes
 from .rows import DefinitionRow, DefinitionSummary
 
@@ -53,9 +56,17 @@ class Catalog:
     """Keeps the definitions of every tenant, and their charts."""
 
     def __init__(
-        self, pool: asyncpg.Pool[Any], audit: Audit, *, weight_max: int = 200_000, retry_attempts: int = RETRY_ATTEMPTS
+        self,
+        pool: asyncpg.Pool[Any],
+        audit: Audit,
+        *,
+        weight_max: int = 200_000,
+        retry_attempts: int = RETRY_ATTEMPTS,
+        plugins: PluginRegistry | None = None,
     ) -> None:
+        """`plugins`: who knows them; None: whoever reads the same database."""
         self._pool = pool
+        self._plugins = plugins or PluginRegistry(pool)
         self._audit = audit
         self._routes = Routes(pool)
         self._retry_attempts = retry_attempts
@@ -66,7 +77,7 @@ class Catalog:
 
     async def validate(self, document: object) -> tuple[Finding, ...]:
         """Say everything that is wrong with a document; nothing is kept."""
-        return (await asyncio.to_thread(unserved.read, document)).findings
+        return (await self._read(document, self._pool)).findings
 
     async def create(
         self, principal: Principal, document: object, *, request: RequestKey | None = None
@@ -77,7 +88,7 @@ class Catalog:
         Raises ConflictError where the name has a version already: `replace` opens the next one.
         """
         await self._audit.require(principal, "definition.create", "definition:", "author")
-        read = await asyncio.to_thread(unserved.read, document)
+        read = await self._read(document, self._pool)
         if read.definition is None:
             return read.findings
         tenant, name = principal.tenant_id, read.definition.name
@@ -118,7 +129,7 @@ class Catalog:
         known = await self.get(tenant, ref)
         if known is None:
             raise _unknown(ref)
-        read = await asyncio.to_thread(unserved.read, document)
+        read = await self._read(document, self._pool)
         if read.definition is None:
             return read.findings
         if read.definition.name != known.name:
@@ -205,7 +216,7 @@ class Catalog:
                     {"id": draft["id"], "status": draft["status"]},
                 )
             row = await self._by_id(change.connection, tenant, draft["id"])
-            read = await asyncio.to_thread(unserved.read, row.definition)
+            read = await self._read(row.definition, change.connection)
             if read.definition is None:
                 return read.findings
             highest = change.highest_published()
@@ -391,6 +402,17 @@ class Catalog:
         return await asyncio.to_thread(_chart, row.definition, self._retry_attempts)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    async def _read(self, document: object, connection: Connection | asyncpg.Pool[Any]) -> Reading:
+        """As `reading.read`, and with findings for plugin steps that could not work."""
+        read = await asyncio.to_thread(reading.read, document)
+        steps = checking.uses(document)
+        if not steps:
+            return read
+        known = await self._plugins.known(connection)
+        found = tuple(await asyncio.to_thread(checking.findings, steps, known))
+        refused = any(finding.severity == "error" for finding in found)
+        return Reading(None if refused else read.definition, (*read.findings, *found))
 
     @asynccontextmanager
     async def _change(self, principal: Principal, name: str, request: RequestKey | None) -> AsyncIterator[_Change]:

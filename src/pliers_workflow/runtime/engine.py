@@ -42,6 +42,7 @@ from .jobs.dead import DeadJobs
 from .jobs.executors import Executors
 from .jobs.executors.http import HttpExecutor
 from .jobs.executors.notification import NotificationExecutor
+from .jobs.executors.plugin import PluginExecutor
 from .jobs.executors.script import ScriptExecutor
 from .jobs.external import ExternalTasks
 from .jobs.limits import StepLimits
@@ -53,6 +54,9 @@ from .messenger import Messenger
 from .nodes import NodeRegistrar, new_node_id
 from .outbound import Outbound
 from .pipeline import Pipeline
+from .plugins.discovery import Installed, discover
+from .plugins.probe import PluginsProbe
+from .plugins.registry import PluginRegistry
 from .scripts import ScriptSandbox
 from .services import Service
 from .solo import SoloInterpreter
@@ -79,7 +83,14 @@ _log: Final = structlog.get_logger(__name__)
 class Engine:
     """See the module. `open_engine` makes one; `start` begins to work, `close` drains."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool[Any], readers: asyncpg.Pool[Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool[Any],
+        readers: asyncpg.Pool[Any],
+        installed: Installed | None = None,
+    ) -> None:
+        """`installed`: the plugins of this node; None: those that are found on the machine."""
         self.settings = settings
         node_id = new_node_id()
         #: who this node is in leases and health
@@ -93,9 +104,14 @@ class Engine:
         self.wakeups = Wakeups(due_within=settings.execution.timer_poll, limited=self._limited)
         self.messenger = Messenger(settings, self.wakeups, node_id=node_id)
         self.audit = Audit(pool, record_denied=settings.security.enable_audit_logging)
+        installed = discover(settings.plugins) if installed is None else installed
+        for broken in installed.broken.values():
+            _log.warning("plugin_broken", plugin=broken.id, distribution=broken.distribution, reason=broken.reason)
+        self.plugins = PluginRegistry(pool, installed, silent_after=settings.node.silent_after)
         self.catalog = Catalog(
-            pool, self.audit, weight_max=settings.cache.max_size, retry_attempts=settings.execution.retry_attempts
-        )
+            pool, self.audit, weight_max=settings.cache.max_size, retry_attempts=settings.execution.retry_attempts,
+            plugins=self.plugins,
+        )  # fmt: skip
         self.directory = Directory(pool, self.audit)
         self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
         self.scripts = ScriptSandbox()
@@ -119,14 +135,17 @@ class Engine:
             node_id=node_id,
             name=self.node,
             write_format=self.pipeline.write_format,
+            plugins=self.plugins.told(),
         )
         self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.outbound = Outbound(settings.outbound)
+        plugin_executor = PluginExecutor(installed, settings)
         self.executors = Executors({
             "http": HttpExecutor(self.outbound),
             "script": ScriptExecutor(self.scripts),
             "notification": NotificationExecutor(self.outbound, readers, self.directory, settings.notifications),
+            "plugin": plugin_executor,
         })  # fmt: skip
         self.step_claims = StepClaims(pool, settings)
         self.step_limits = StepLimits(pool, self.audit)
@@ -153,7 +172,7 @@ class Engine:
             owner=self.node,
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
-        self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, owner=self.node)
+        self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, self.plugins, owner=self.node)
         self.admission = Admission(
             pool,
             self._execute_background,
@@ -186,6 +205,7 @@ class Engine:
         self._own_events = OwnEvents(pool, self.inbox, self.inbox.rules, self.event_maker)
         self.feed.lanes.add_source(self._own_events.readers)
         self.health.add(SubscriptionsProbe())
+        self.health.add(PluginsProbe(self.plugins, plugin_executor))
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
             self.housekeeping, self.timers, self.orders, self.children, self.resolver, self.step_worker, self.rescuer, self.inbox.delayed,
@@ -199,6 +219,7 @@ class Engine:
         `services` False: commands only; no timers, no upkeep, and the other nodes are not told (for tests that move time).
         """
         if services:
+            await self.plugins.register()
             await self.registrar.start()
             await self.messenger.start()
             await self.feed.log.start()
@@ -378,9 +399,11 @@ def actor(principal: Principal) -> Actor:
     return Actor(user=principal.user_id, permissions=tuple(permissions))
 
 
-async def open_engine(settings: Settings) -> Engine:
+async def open_engine(settings: Settings, installed: Installed | None = None) -> Engine:
     """
     Connect to PostgreSQL and put an engine together; `start` makes it work. The schema must be migrated already.
+
+    `installed`: the plugins of this node; None: those that are found on the machine.
 
     Raises asyncpg's errors and OSError when the server cannot be reached.
     """
@@ -397,4 +420,4 @@ async def open_engine(settings: Settings) -> Engine:
             statement_timeout=database.query_timeout, connect_timeout=database.connection_timeout,
         )  # fmt: skip
         stack.pop_all()
-    return Engine(settings, pool, readers)
+    return Engine(settings, pool, readers, installed)

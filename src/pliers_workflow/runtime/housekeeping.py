@@ -21,6 +21,7 @@ from .failures import DATABASE_AWAY
 
 if TYPE_CHECKING:
     from .inbound.inbox import Inbox
+    from .plugins.registry import PluginRegistry
     from .submissions import Submissions
 
 _log = structlog.get_logger(__name__)
@@ -36,10 +37,13 @@ _SWEEP_SIZE: Final = 5_000
 class Housekeeping:
     """Does the upkeep while it holds the lease."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], submissions: Submissions, inbox: Inbox, *, owner: str) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[Any], submissions: Submissions, inbox: Inbox, plugins: PluginRegistry, *, owner: str
+    ) -> None:
         self._pool = pool
         self._submissions = submissions
         self._inbox = inbox
+        self._plugins = plugins
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
         self._partitions_at = float("-inf")
@@ -77,6 +81,7 @@ class Housekeeping:
                 return False
             if time.monotonic() - self._partitions_at >= _HOURLY:
                 await partitions.keep_partitions(connection, datetime.now(UTC))
+                await self._plugins.keep(connection)
                 self._partitions_at = time.monotonic()
             await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE)
         await self._submissions.run_pending_starts()

@@ -27,7 +27,7 @@ from .failures import DATABASE_AWAY
 from .wakeups import NODES, Slumber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pliers_workflow.settings import NodeSettings
 
@@ -65,8 +65,12 @@ class NodeRegistrar:
         node_id: str,
         name: str,
         write_format: Callable[[int], None],
+        plugins: Sequence[dict[str, str]] = (),
     ) -> None:
-        """`write_format` is told of the record format to write, whenever that may have changed."""
+        """
+        `write_format` is told of the record format to write, whenever that may have changed; `plugins`: which this node has
+        (`PluginRegistry.told`).
+        """
         self._pool = pool
         self._settings = settings
         self._messenger = messenger
@@ -75,6 +79,7 @@ class NodeRegistrar:
         self._name = name
         self._reads = FORMAT
         self._write_format = write_format
+        self._plugins = list(plugins)
         self._started_at = datetime.now(UTC)
         self._slumber = Slumber()
         self._task: asyncio.Task[None] | None = None
@@ -126,7 +131,7 @@ class NodeRegistrar:
         settings = self._settings
         rows = await self._pool.fetch(
             _sql.beat, self._id, self._name, settings.role, __version__, self._reads, self._draining, self._started_at,
-            settings.silent_after, timeout=5,
+            settings.silent_after, self._plugins, timeout=5,
         )  # fmt: skip
         others = tuple(OtherNode(*row) for row in rows)
         for node in others:

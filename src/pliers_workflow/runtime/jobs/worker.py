@@ -227,19 +227,23 @@ class StepWorker:
                 self.breakers.unknown(step.tenant_id, target)
             raise
         if target is not None:
-            if isinstance(result, FailStep) and result.retryable:
+            if isinstance(result, Postponed):
+                self.breakers.unknown(step.tenant_id, target)
+            elif isinstance(result, FailStep) and result.retryable:
                 after = None if result.retry_after_ms is None else result.retry_after_ms / 1000
                 self.breakers.failed(step.tenant_id, target, retry_after=after)
             else:
                 self.breakers.succeeded(step.tenant_id, target)
         return result
 
-    async def _outcome(self, step: ClaimedStep, work: Any) -> Result:
+    async def _outcome(self, step: ClaimedStep, work: Any) -> Result | Postponed:
         payload = step.payload
         limit = self._time_max if payload.timeout_ms is None else min(self._time_max, payload.timeout_ms / 1000)
         try:
             async with asyncio.timeout(limit):
                 output = await work
+        except Postponed as postponed:
+            return postponed
         except StepFailure as failure:
             after = failure.retry_after
             return FailStep(

@@ -9,8 +9,8 @@ WITH silent AS (
         FOR UPDATE SKIP LOCKED
     )
 ), alive AS (
-    INSERT INTO nodes (id, name, role, version, format, draining, started_at)
-    VALUES ($1::uuid, $2, $3, $4, $5, $6, $7)
+    INSERT INTO nodes (id, name, role, version, format, draining, started_at, plugins)
+    VALUES ($1::uuid, $2, $3, $4, $5, $6, $7, $9::jsonb)
     ON CONFLICT (id) DO UPDATE SET seen_at = now(), draining = excluded.draining
 )
 SELECT n.id::text AS id, n.name, n.role, n.version, n.format, n.draining

@@ -27,7 +27,7 @@ class Executor(Protocol):
         """
         Run a step; its output. Cancelled when its time is up, its lease is lost, or the node stops.
 
-        Raises `StepFailure`.
+        Raises `StepFailure`; `Postponed` where it cannot even be begun here now.
         """
 
     async def close(self) -> None:

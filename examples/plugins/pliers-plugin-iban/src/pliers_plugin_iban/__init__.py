@@ -1,0 +1,1 @@
+"""Bank account numbers as steps of a Pliers workflow."""

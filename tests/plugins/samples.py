@@ -1,0 +1,195 @@
+"""Plugins of every kind, as an author would declare them; those in processes are found here by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pliers_workflow.plugins import Configuration, Context, Permanent, Plugin, Retryable, plugin
+from pliers_workflow.runtime.plugins.discovery import Found, Installed
+
+
+class Rates(Configuration):
+    rate: Decimal = Decimal(1)
+    valid_from: date | None = None
+    rounds: Annotated[int, Field(ge=0, le=6)] = 2
+
+
+@dataclass
+class Order:
+    amount: Decimal
+    note: str = ""
+
+
+@dataclass
+class Priced:
+    total: Decimal
+    key: str
+
+
+@plugin("price", title="Price", version="1.2.0")
+def price(configuration: Rates, input: Order, context: Context) -> Priced:
+    """Multiplies."""
+    return Priced(round(input.amount * configuration.rate, configuration.rounds), context.idempotency_key)
+
+
+@plugin("price.process", title="Price elsewhere", version="1.2.0", isolation="process")
+def price_elsewhere(configuration: Rates, input: Order, context: Context) -> Priced:
+    print("working")
+    context.log.info("priced")
+    assert not [name for name in os.environ if name.startswith("PLIERS_")]
+    assert os.getpgrp() == os.getpid()
+    return Priced(round(input.amount * configuration.rate, configuration.rounds), context.idempotency_key)
+
+
+@plugin("echo", title="Echo", version="1.0.0")
+async def echo(input: dict[str, Any], context: Context) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return {"input": input, "thread": threading.current_thread() is threading.main_thread(), "step": context.step_id}
+
+
+@plugin("echo.process", title="Echo elsewhere", version="1.0.0", isolation="process")
+async def echo_elsewhere(input: dict[str, Any]) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return {"input": input, "pid": os.getpid()}
+
+
+def fail(how: str) -> Any:
+    """What may go wrong."""
+    match how:
+        case "retryable":
+            raise Retryable("not now", code="BUSY", delay=60, details={"queue": 3})
+        case "permanent":
+            raise Permanent("NO_SUCH_THING", "there is none", details={"name": "x"})
+        case "crude":
+            raise ValueError("secret of the author")
+        case "exit":
+            sys.exit(3)
+        case "odd details":
+            raise Permanent("ODD", "a NUL \0, half a pair \ud800", details={"what": object(), "nan": float("nan")})
+        case "odd code":
+            raise Permanent("no code!", "said wrongly")
+        case "large details":
+            raise Permanent("LARGE", "x" * 10_000, details={"text": "x" * 100_000})
+        case "set":
+            return {"letters": {1}}
+        case "nan":
+            return {"number": float("nan")}
+        case "object":
+            return {"thing": object()}
+        case "nul":
+            return {"text": "a\0b"}
+        case "large":
+            return {"text": "x" * 300_000}
+        case "deep":
+            made: Any = 1
+            for _ in range(150):
+                made = [made]
+            return made
+        case "none":
+            return None
+        case "crash":
+            print("about to fall")
+            os._exit(7)
+        case "kill":
+            os.kill(os.getpid(), 9)
+    raise AssertionError(how)
+
+
+@plugin("fail", title="Fail", version="1.0.0")
+def failing(input: dict[str, Any]) -> Any:
+    return fail(input["how"])
+
+
+@plugin("fail.async", title="Fail", version="1.0.0")
+async def failing_async(input: dict[str, Any]) -> Any:
+    return fail(input["how"])
+
+
+@plugin("fail.process", title="Fail", version="1.0.0", isolation="process")
+def failing_elsewhere(input: dict[str, Any]) -> Any:
+    return fail(input["how"])
+
+
+@plugin("promise", title="Broken promise", version="1.0.0")
+def promise() -> Priced:
+    return {"total": "not a number"}  # type: ignore[return-value]  # that is the point
+
+
+@plugin("hang.process", title="Hang", version="1.0.0", isolation="process", timeout=1.5)
+def hang_elsewhere(input: dict[str, Any]) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(input["file"]).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+
+
+@plugin("hang.long", title="Hang", version="1.0.0", isolation="process", timeout=600)
+def hang_long(input: dict[str, Any]) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(input["file"]).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+
+
+class Gate:
+    """What lets a thread or a coroutine go on, and tells that it has begun."""
+
+    began = threading.Event()
+    go = threading.Event()
+    cancelled = threading.Event()
+
+
+@plugin("hang.thread", title="Hang", version="1.0.0", timeout=0.2)
+def hang_in_thread(context: Context) -> None:
+    Gate.began.set()
+    Gate.go.wait(60)
+    if context.cancelled:
+        Gate.cancelled.set()
+    context.heartbeat()
+
+
+@plugin("hang.async", title="Hang", version="1.0.0", timeout=0.2)
+async def hang_in_loop() -> None:
+    try:
+        await asyncio.sleep(600)
+    finally:
+        Gate.cancelled.set()
+
+
+@plugin("counter", title="Counter", version="1.0.0")
+class Counter:
+    """One object for all steps of a node."""
+
+    closed = 0
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.count = 0
+
+    def run(self) -> int:
+        self.count += 1
+        return self.count
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+def installed(*plugins: Plugin) -> Installed:
+    """A node on which these are installed."""
+    module = sys.modules[__name__]
+    names = {id(value): name for name, value in vars(module).items() if isinstance(value, Plugin)}
+    return Installed({each.id: Found(each, f"{__name__}:{names[id(each)]}", "samples 1.0.0") for each in plugins})
+
+
+EVERY = [value for value in list(globals().values()) if isinstance(value, Plugin)]
