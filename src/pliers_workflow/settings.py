@@ -180,6 +180,19 @@ class SubscriptionSettings(BaseModel):
     disable_after: float = Field(259_200, ge=0)
 
 
+class EventSourceSettings(BaseModel):
+    """How brokers are read whose messages are events."""
+
+    #: seconds in which a broker must answer
+    timeout: float = Field(10, gt=0)
+    #: seconds before the first new attempt after a failure; doubled with each, and spread
+    retry_delay_min: float = Field(1, gt=0)
+    retry_delay_max: float = Field(60, gt=0)
+    #: messages that were no events, kept of one source, and for how many seconds
+    rejects_max: int = Field(1000, ge=0, le=1_000_000)
+    rejects_ttl: float = Field(2_592_000, gt=0)
+
+
 class CacheSettings(BaseModel):
     """Compiled charts kept in memory (spec: `cache`)."""
 
@@ -201,6 +214,8 @@ class MonitoringSettings(BaseModel):
     reader_lag_max: float = Field(60, gt=0)
     #: seconds that a job may be due without anybody taking it
     due_job_age_max: float = Field(60, gt=0)
+    #: seconds that an event source may fail
+    event_source_failing_max: float = Field(60, ge=0)
     #: jobs that may be dead, waiting for an operator
     dead_jobs_max: int = Field(0, ge=0)
     #: rows that may lie in the log's default partition
@@ -260,6 +275,7 @@ class Settings(BaseSettings):
     feed: FeedSettings = FeedSettings()
     subscriptions: SubscriptionSettings = SubscriptionSettings()
     events: EventSettings = EventSettings()
+    event_sources: EventSourceSettings = EventSourceSettings()
     cache: CacheSettings = CacheSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     security: SecuritySettings = SecuritySettings()

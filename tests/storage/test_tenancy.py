@@ -29,7 +29,7 @@ TABLES: Final = {
     "form_submissions", "submission_bindings", "workflow_instances", "workflow_execution_history",
     "workflow_execution_history_default", "audit_log", "workflow_approvals", "workflow_jobs", "idempotency_records",
     "correlation_keys", "event_subscriptions", "event_subscription_secrets", "inbound_events", "event_triggers", "event_waits",
-    "event_sources", "event_source_rejects", "step_limits", "step_slots", "workflow_incidents", "incident_resolutions",
+    "event_sources", "event_source_rejects", "event_source_secrets", "step_limits", "step_slots", "workflow_incidents", "incident_resolutions",
 }  # fmt: skip
 _USE = re.compile(
     r"\b(?P<verb>from|join|update|into|using)\s+(?:only\s+)?(?P<table>[a-z_]+)\b"

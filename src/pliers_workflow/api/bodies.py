@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive
+
+from pliers_workflow.runtime.storable import exact_number
 
 from .problems import ApiError, FindingView
 
@@ -34,16 +36,8 @@ _PATH_PART: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 def _exact(number: str) -> int | Decimal:
     """A number with a point or an exponent, in the form in which `jsonb` gives it back."""
     try:
-        value = Decimal(number)
-        if "e" in number or "E" in number:
-            exponent = value.as_tuple().exponent
-            if not isinstance(exponent, int) or exponent < -DIGITS_MAX or (value and value.adjusted() >= DIGITS_MAX):
-                raise InvalidOperation
-            if exponent >= 0:
-                return int(value) if value else 0
-        elif len(number) > DIGITS_MAX:
-            raise InvalidOperation
-    except InvalidOperation:
+        return exact_number(number)
+    except ValueError:
         raise ApiError(
             "unstorable_value",
             f"The number {number[:40]}{'…' if len(number) > 40 else ''} is out of range (more than {DIGITS_MAX} digits); "
@@ -52,7 +46,6 @@ def _exact(number: str) -> int | Decimal:
                 FindingView("", "number_out_of_range", f"a number has more than {DIGITS_MAX} digits", "send it as text")
             ],
         ) from None
-    return value or value.copy_abs()  # jsonb has no negative zero
 
 
 _decode_any: Final = msgspec.json.Decoder(float_hook=_exact).decode

@@ -29,6 +29,8 @@ from .audit import Audit
 from .catalog import Catalog
 from .database_check import DatabaseCheck
 from .directory import Directory
+from .event_sources import EventSources, Rejects, SourceServer
+from .event_sources.probe import EventSourcesProbe
 from .feed import Feed
 from .feed.cloudevents import EventMaker
 from .health import Health
@@ -172,7 +174,10 @@ class Engine:
             owner=self.node,
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
-        self.housekeeping = Housekeeping(pool, self.submissions, self.inbox, self.plugins, owner=self.node)
+        self.rejects = Rejects(pool, self.audit, self.inbox, settings)
+        self.housekeeping = Housekeeping(
+            pool, self.submissions, self.inbox, self.plugins, self.rejects, owner=self.node
+        )
         self.admission = Admission(
             pool,
             self._execute_background,
@@ -202,6 +207,10 @@ class Engine:
             pool, self.audit, self.event_maker, self.outbound, self.wakeups, settings.subscriptions
         )
         self.feed.lanes.add_source(self._subscription_server.readers)
+        self.event_sources = EventSources(pool, self.audit, self.outbound, self.wakeups)
+        self._source_server = SourceServer(pool, self.inbox, self.outbound, settings.event_sources)
+        self.feed.lanes.add_source(self._source_server.readers)
+        self.health.add(EventSourcesProbe(limits))
         self._own_events = OwnEvents(pool, self.inbox, self.inbox.rules, self.event_maker)
         self.feed.lanes.add_source(self._own_events.readers)
         self.health.add(SubscriptionsProbe())

@@ -1,4 +1,4 @@
-"""Upkeep that one node does for all: partitions made ahead, expired keys swept, interrupted starts and events finished.
+"""Upkeep that one node does for all: partitions made ahead, what is old swept, interrupted starts and events finished.
 
 The node that holds the lease `housekeeping` does it; when it dies, the lease lapses and another takes over. Every piece of
 work is safe to be done twice.
@@ -20,6 +20,7 @@ from pliers_workflow.storage import leases, partitions, queries
 from .failures import DATABASE_AWAY
 
 if TYPE_CHECKING:
+    from .event_sources import Rejects
     from .inbound.inbox import Inbox
     from .plugins.registry import PluginRegistry
     from .submissions import Submissions
@@ -38,12 +39,20 @@ class Housekeeping:
     """Does the upkeep while it holds the lease."""
 
     def __init__(
-        self, pool: asyncpg.Pool[Any], submissions: Submissions, inbox: Inbox, plugins: PluginRegistry, *, owner: str
+        self,
+        pool: asyncpg.Pool[Any],
+        submissions: Submissions,
+        inbox: Inbox,
+        plugins: PluginRegistry,
+        rejects: Rejects,
+        *,
+        owner: str,
     ) -> None:
         self._pool = pool
         self._submissions = submissions
         self._inbox = inbox
         self._plugins = plugins
+        self._rejects = rejects
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
         self._partitions_at = float("-inf")
@@ -86,4 +95,5 @@ class Housekeeping:
             await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE)
         await self._submissions.run_pending_starts()
         await self._inbox.sweep()
+        await self._rejects.sweep()
         return True

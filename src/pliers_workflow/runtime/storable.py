@@ -6,7 +6,7 @@ after the point. Nesting is bounded so that nothing of ours recurses too deep.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from pliers_workflow.definition.findings import Finding, pointer
@@ -18,6 +18,28 @@ DEPTH_MAX: Final = 100
 DIGITS_MAX: Final = 1000
 #: of the canonical JSON of what a submission or a person may carry
 BYTES_MAX: Final = 256 * 1024
+
+
+def exact_number(number: str) -> int | Decimal:
+    """
+    A JSON number with a point or an exponent, in the form in which `jsonb` gives it back; raises ValueError out of range.
+
+    >>> exact_number("1e3"), exact_number("1.50"), exact_number("-0.0")
+    (1000, Decimal('1.50'), Decimal('0.0'))
+    """
+    try:
+        value = Decimal(number)
+    except InvalidOperation:
+        raise ValueError(f"the number {number[:40]} is out of range") from None
+    if "e" in number or "E" in number:
+        exponent = value.as_tuple().exponent
+        if not isinstance(exponent, int) or exponent < -DIGITS_MAX or (value and value.adjusted() >= DIGITS_MAX):
+            raise ValueError(f"the number {number[:40]} is out of range")
+        if exponent >= 0:
+            return int(value) if value else 0
+    elif len(number) > DIGITS_MAX:
+        raise ValueError(f"a number has more than {DIGITS_MAX} digits")
+    return value or value.copy_abs()  # jsonb has no negative zero
 
 
 def find_unstorable(value: object) -> Finding | None:

@@ -57,7 +57,7 @@ async def receive_event(call: Call, raw: RawBody) -> Reply:
     answers, replayed = await call.engine.inbox.receive_request(
         call.principal.tenant_id, _events(raw), received_by=call.principal.user_id, request=call.request
     )
-    return Reply(_answers(answers), replayed=replayed)
+    return Reply(event_answers(answers), replayed=replayed)
 
 
 @routes.get("/events", "List events", answers=Page[EventView], permissions=_OPERATOR)
@@ -149,7 +149,7 @@ def _view(row: EventRow) -> EventView:
     )
 
 
-def _answers(answers: Iterable[EventAnswer]) -> EventAnswersView:
+def event_answers(answers: Iterable[EventAnswer]) -> EventAnswersView:
     """What became of the events of one request."""
     return EventAnswersView(
         events=[

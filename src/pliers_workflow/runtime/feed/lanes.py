@@ -21,6 +21,7 @@ import structlog
 from ..services import stop
 from ..wakeups import Slumber
 from .cursors import Claimed, LaneKey, LaneLost, Move
+from .held import HeldLane
 from .reader import Reader, Stuck
 from .relay import LOST
 
@@ -38,13 +39,11 @@ ReaderSource: TypeAlias = Callable[[], Awaitable[Sequence[Reader]]]
 _IDLE_EVERY: Final = 5.0
 
 
-class Lane:
-    """One lane of one reader, held by this node."""
+class Lane(HeldLane):
+    """One lane of one reader of the log, held by this node."""
 
     def __init__(self, reader: Reader, claimed: Claimed, log: Log, cursors: Cursors) -> None:
-        self.reader = reader
-        self.key: LaneKey = claimed.key
-        self.token = claimed.token
+        super().__init__(reader, claimed)
         self._lanes = claimed.lanes
         self._log = log
         self._cursors = cursors
@@ -54,11 +53,7 @@ class Lane:
         self._kept_at = time.monotonic()
         self._failures = claimed.failures
         self._retry_in = claimed.retry_in
-        self.task = asyncio.create_task(self._run(), name=f"reader-{reader.name}-{claimed.lane}")
-
-    async def stop(self) -> None:
-        """Stop reading; what is being handled is broken off, and comes again elsewhere."""
-        await stop(self.task)
+        self.begin()
 
     def idle_move(self) -> Move | None:
         """What to write down of a lane that has passed over rows that were not for it."""
@@ -173,7 +168,7 @@ class Lanes:
         self._registered: list[Reader] = []
         self._sources: list[ReaderSource] = []
         self._readers: dict[str, Reader] = {}
-        self._lanes: dict[LaneKey, Lane] = {}
+        self._lanes: dict[LaneKey, HeldLane] = {}
         self._slumber = Slumber()
         self._task: asyncio.Task[None] | None = None
         self._renewed_at = float("-inf")
@@ -285,7 +280,9 @@ class Lanes:
         if claimed:
             self._follow(True)
         for each in claimed:
-            self._lanes[each.key] = Lane(self._readers[each.reader], each, self._log, self._cursors)
+            reader = self._readers[each.reader]
+            lane = reader.lane(each, self._cursors)
+            self._lanes[each.key] = lane if lane is not None else Lane(reader, each, self._log, self._cursors)
         if not claimed:
             await self._cursors.ask(names)
 
@@ -318,12 +315,12 @@ class Lanes:
             if answer is None and move.key in self._lanes:
                 self._lanes[move.key].kept(move)
 
-    async def _give_back(self, lanes: Sequence[Lane]) -> None:
+    async def _give_back(self, lanes: Sequence[HeldLane]) -> None:
         if lanes:
             await self._drop(lanes)
             await self._cursors.release((lane.key, lane.token) for lane in lanes)
 
-    async def _drop(self, lanes: Sequence[Lane]) -> None:
+    async def _drop(self, lanes: Sequence[HeldLane]) -> None:
         for lane in lanes:
             self._lanes.pop(lane.key, None)
         await asyncio.gather(*(lane.stop() for lane in lanes))

@@ -34,7 +34,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .cursors import Claimed, Cursors
     from .envelope import Envelope
+    from .held import HeldLane
 
 
 class Stuck(Exception):
@@ -77,6 +79,10 @@ class Reader:
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """Act on events, in their order. Raise to have them again later; `Stuck` says from which one on."""
         raise NotImplementedError
+
+    def lane(self, claimed: Claimed, cursors: Cursors) -> HeldLane | None:
+        """What reads in a lane of this reader on this node; None: the log is read, and `handle` told."""
+        return None
 
     async def failed(self, error: Exception, *, failures: int, failing: float) -> None:
         """Be told that an attempt has failed: the `failures`-th in a row, `failing` seconds after the first."""

@@ -30,7 +30,8 @@ from ..storable import check_text
 from .acting import Acted, Actor, encoded, forget_after
 from .delayed import DelayedTriggers
 from .delivering import Deliverer, failed
-from .matching import Candidate
+from .matching import Candidate, Match
+from .order import begin_in_order
 from .rows import EventAnswer, EventRow, Result, Stored, Wait
 from .rules import Rules
 from .waiting import LATER, Waits, stored_of
@@ -128,10 +129,8 @@ class Inbox:
         When this returns they are on disk. One that is not done within `patience` seconds (by default the setting) is
         answered as `received` and follows by itself.
         """
-        if self._closing:
-            raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
         prints = [_fingerprint(each) for each in events]
-        kept = await self._keep(tenant_id, events, prints, received_by, event_source)
+        kept = await self.keep(self._pool, tenant_id, events, received_by=received_by, event_source=event_source)
         if kept:
             tasks = await self._begin_all(tenant_id, kept)
             await asyncio.wait(tasks, timeout=self._settings.answer_within if patience is None else patience)
@@ -151,19 +150,22 @@ class Inbox:
             answers.append(EventAnswer(await self._row(row), duplicate))
         return tuple(answers)
 
-    async def _keep(
+    async def keep(
         self,
+        connection: Any,
         tenant_id: str,
         events: Sequence[Incoming],
-        prints: Sequence[bytes],
-        received_by: str | None,
-        event_source: str | None,
+        *,
+        received_by: str | None = None,
+        event_source: str | None = None,
     ) -> list[Stored]:
-        """Write down the events that are new."""
+        """Write down the events that are new, in a transaction of the caller's or of their own; their ids grow."""
+        if self._closing:
+            raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
         real_now = datetime.now(UTC)
         ids = [identity.new_instance_id(real_now) for _ in events]
-        rows = await self._pool.fetch(
-            _sql.receive, tenant_id, ids, prints, [each.event.type for each in events],
+        rows = await connection.fetch(
+            _sql.receive, tenant_id, ids, [_fingerprint(each) for each in events], [each.event.type for each in events],
             [canonical.encode_loose(each.event).decode() for each in events], [each.depth for each in events],
             received_by, event_source, self._dedupe, _LEASE,
             [self._settings.ttl if each.ttl is None else each.ttl for each in events],
@@ -172,7 +174,7 @@ class Inbox:
         kept = [
             Stored(
                 tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"],
-                row["open_until"], own=received_by is None and event_source is None,
+                row["open_until"], own=received_by is None and event_source is None, in_order=event_source is not None,
             )
             for row in rows
         ]  # fmt: skip
@@ -192,30 +194,80 @@ class Inbox:
 
     def _begin(self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None) -> Any:
         task = asyncio.create_task(self._carry_out(stored, candidates, only), name=f"event {stored.id}")
+        self._remember(task)
+        return task
+
+    def _remember(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+
+    async def carry_out_in_order(self, tenant_id: str, events: Sequence[Stored]) -> list[Stored]:
+        """
+        Carry out events of outside in the order in which they came, as far as they may concern the same instances.
+
+        Returns those that are left for later, because the database is away or this node has too much to do: give them
+        again, before any that came after them. A caller that is cancelled does not take them with it.
+        """
+        try:
+            listening = await self.rules.listening(tenant_id, {each.event.type for each in events})
+        except LATER as error:
+            _log.warning("events_left_for_later", tenant=tenant_id, events=len(events), error=repr(error))
+            return list(events)
+        found = []
+        for each in events:
+            matches, wrong = await self._actor.matches(each, listening[each.event.type])
+            found.append(((each, matches, wrong), matches))
+
+        async def carry_out(subject: tuple[Stored, list[Match], list[Result]]) -> bool:
+            stored, matches, wrong = subject
+            async with self._turns:
+                return await self._act(stored, matches, wrong)
+
+        tasks = begin_in_order(found, carry_out)
+        for task in tasks:
+            self._remember(task)
+        if tasks:
+            await asyncio.wait(tasks)
+        return [each for each, task in zip(events, tasks, strict=True) if task.cancelled() or not task.result()]
+
+    async def owed_by_source(self, tenant_id: str, event_source: str) -> list[Stored]:
+        """What a reader of an event source before the caller has kept and not carried out, in order; it is the caller's now."""
+        rows = await self._pool.fetch(_sql.claim_owed_by_source, tenant_id, event_source, _LEASE)
+        return sorted((stored_of(row) for row in rows), key=lambda each: each.id)
 
     async def _carry_out(
         self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None
     ) -> None:
         """Carry out an event, of all its listeners or of some (workflow, trigger), and say what became of it."""
         async with self._turns:
-            try:
-                if only is not None:
-                    candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
-                matches, wrong = await self._actor.matches(stored, candidates)
-                if stored.depth > self._settings.depth_max:
-                    matches, wrong = [], [*wrong, *(failed(each, _too_deep(stored)) for each in matches)]
-                acted = await self._actor.act(stored, matches, at_once=only is not None)
-                acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
-                if await self._settle(stored, acted, only) and acted.waiting:
-                    await self.waits.look_for(stored.tenant_id, stored.id)
-            except LATER as error:
-                # It stays `received`; the sweep of some node comes back to it.
-                _log.warning("event_left_for_later", tenant=stored.tenant_id, id=stored.id, error=repr(error))
-            except Exception:
-                _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
+            if only is not None:
+                candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
+            matches, wrong = await self._actor.matches(stored, candidates)
+            await self._act(stored, matches, wrong, only)
+
+    async def _act(
+        self,
+        stored: Stored,
+        matches: list[Match],
+        wrong: list[Result],
+        only: set[tuple[str, str]] | None = None,
+    ) -> bool:
+        """Carry out what an event's listeners make of it; False: it is left for later, and stays `received`."""
+        try:
+            if stored.depth > self._settings.depth_max:
+                matches, wrong = [], [*wrong, *(failed(each, _too_deep(stored)) for each in matches)]
+            acted = await self._actor.act(stored, matches, at_once=only is not None)
+            acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
+            if await self._settle(stored, acted, only) and acted.waiting:
+                await self.waits.look_for(stored.tenant_id, stored.id)
+        except LATER as error:
+            # The sweep of some node comes back to it, or the reader of its source.
+            _log.warning("event_left_for_later", tenant=stored.tenant_id, id=stored.id, error=repr(error))
+            return False
+        except Exception:
+            # A defect of ours; it must not hold up what comes after it.
+            _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
+        return True
 
     async def _settle(self, stored: Stored, acted: Acted, only: set[tuple[str, str]] | None) -> bool:
         results, status = acted.results, acted.status
@@ -253,7 +305,12 @@ class Inbox:
             rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
             count += len(rows)
             if rows:
-                await asyncio.wait(await self._begin_all(tenant_id, [stored_of(row) for row in rows]))
+                owed = sorted((stored_of(row) for row in rows), key=lambda each: each.id)
+                # Of sources that are read no more: the order counts here as well.
+                await self.carry_out_in_order(tenant_id, [each for each in owed if each.in_order])
+                others = [each for each in owed if not each.in_order]
+                if others:
+                    await asyncio.wait(await self._begin_all(tenant_id, others))
             count += await self.waits.sweep(tenant_id)
             await self._pool.execute(_sql.forget, tenant_id, _SWEEP_SIZE * 10)
         if delayed:

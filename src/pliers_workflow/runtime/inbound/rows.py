@@ -33,6 +33,8 @@ class Stored(Struct, frozen=True):
     attempt: int = 1
     #: the engine's own
     own: bool = False
+    #: it came from a broker after others, and acts after them where it may concern the same instances
+    in_order: bool = False
 
 
 class Result(Struct, frozen=True, omit_defaults=True):

@@ -156,7 +156,7 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
-def type_of(sink: Sink) -> str:
+def type_of(sink: Struct) -> str:
     """`webhook`, `nats` …"""
     tag: str = type(sink).__struct_config__.tag  # type: ignore[assignment]  # each has one
     return tag
@@ -169,30 +169,35 @@ def check(sink: Sink, guard: Guard, *, schemes: Iterable[str]) -> list[Finding]:
     def wrong(name: str, message: str, hint: str | None = None, code: str = "bad_format") -> None:
         findings.append(Finding(pointer("sink", name), code, message, hint))
 
-    library = _LIBRARIES.get(type_of(sink))
-    if library is not None and find_spec(library) is None:
-        hint = f"pip install 'pliers-workflow-engine[{type_of(sink)}]'"
-        wrong("type", f"This engine has no client for {type_of(sink)}.", hint, "not_installed")
+    check_library(type_of(sink), wrong)
     match sink:
         case WebhookSink():
             _check_webhook(sink, guard, tuple(schemes), wrong)
         case NatsSink():
             for server in sink.servers:
-                _check_server(server, ("nats", "tls"), "servers", guard, wrong)
+                check_server(server, ("nats", "tls"), "servers", guard, wrong)
             _check_template(sink.subject, "subject", _SUBJECT, wrong)
         case RabbitMqSink():
-            _check_server(sink.url, ("amqp", "amqps"), "url", guard, wrong)
+            check_server(sink.url, ("amqp", "amqps"), "url", guard, wrong)
             _check_template(sink.routing_key, "routingKey", re.compile(r".{1,255}"), wrong)
         case RedisSink():
-            _check_server(sink.url, ("redis", "rediss"), "url", guard, wrong)
+            check_server(sink.url, ("redis", "rediss"), "url", guard, wrong)
             _check_template(sink.stream, "stream", re.compile(r"\S+"), wrong)
         case KafkaSink():
             for server in sink.servers:
-                _check_server(f"kafka://{server}", ("kafka",), "servers", guard, wrong)
+                check_server(f"kafka://{server}", ("kafka",), "servers", guard, wrong)
             _check_template(sink.topic, "topic", _TOPIC, wrong)
     if getattr(sink, "password", None) and not getattr(sink, "user", None) and not isinstance(sink, RedisSink):
         wrong("password", "A password needs a `user`.", None, "missing")
     return findings
+
+
+def check_library(kind: str, wrong: Any) -> None:
+    """Say by `wrong` when the client of a kind of broker is not installed."""
+    library = _LIBRARIES.get(kind)
+    if library is not None and find_spec(library) is None:
+        hint = f"pip install 'pliers-workflow-engine[{kind}]'"
+        wrong("type", f"This engine has no client for {kind}.", hint, "not_installed")
 
 
 def _check_webhook(sink: WebhookSink, guard: Guard, schemes: tuple[str, ...], wrong: Any) -> None:
@@ -217,7 +222,8 @@ def _check_webhook(sink: WebhookSink, guard: Guard, schemes: tuple[str, ...], wr
             wrong("secret", f"{str(error).capitalize()}.")
 
 
-def _check_server(url: str, schemes: tuple[str, ...], name: str, guard: Guard, wrong: Any) -> None:
+def check_server(url: str, schemes: tuple[str, ...], name: str, guard: Guard, wrong: Any) -> None:
+    """Say by `wrong` what is wrong with the address of a broker, that of a network the engine may not call included."""
     try:
         read = urlsplit(url)
         host, port = read.hostname, read.port

@@ -169,13 +169,13 @@ WHERE l.reader = mine.reader AND l.lane = mine.lane;
 
 -- name: readers
 -- How far each reader is behind: positions of all tenants that its slowest lane has not passed, and seconds since that lane
--- had handled all there was (0: it has; null: it is meant to stand still).
+-- had handled all there was (0: it has; null: it is meant to stand still). Lanes of event sources are not of the log.
 SELECT l.reader, count(*) AS lanes, count(l.lease_owner) FILTER (WHERE l.lease_until > now()) AS held,
        min(l.position) AS position, greatest(h.horizon - min(l.position), 0) AS lag,
        max(CASE WHEN l.paused THEN NULL WHEN l.position >= h.horizon THEN 0 ELSE extract(epoch FROM now() - l.caught_up_at) END)::float8 AS lag_seconds,
        sum(l.failures) AS failures, min(l.failing_since) AS failing_since, max(l.handled_at) AS handled_at
 FROM feed_lanes l CROSS JOIN log_horizon h
-WHERE $1::text[] IS NULL OR l.reader = ANY ($1::text[])
+WHERE CASE WHEN $1::text[] IS NULL THEN NOT starts_with(l.reader, 'source/') ELSE l.reader = ANY ($1::text[]) END
 GROUP BY l.reader, h.horizon ORDER BY l.reader;
 
 -- name: forgive

@@ -80,12 +80,27 @@ RETURNING true;
 SELECT n.id FROM tenants n WHERE EXISTS (SELECT FROM inbound_events e WHERE e.tenant_id = n.id);
 
 -- name: claim_owed
--- Events that a crash or an overload has left, oldest first. Served by inbound_events_owed_idx.
+-- Events that a crash or an overload has left, oldest first; those of an event source that is read are its reader's.
+-- Served by inbound_events_owed_idx, event_sources_pkey.
+UPDATE inbound_events e SET lease_until = now() + $3::interval, attempt = e.attempt + 1
+FROM (
+    SELECT id FROM inbound_events o
+    WHERE o.tenant_id = $1 AND o.status = 'received' AND o.lease_until <= now() AND NOT EXISTS (
+        SELECT FROM event_sources s WHERE s.tenant_id = $1 AND s.id = o.event_source_id AND s.enabled)
+    ORDER BY o.lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+) due
+WHERE e.tenant_id = $1 AND e.id = due.id
+RETURNING e.tenant_id, e.id::text AS id, e.type, e.event::text AS event, e.depth, e.received_at,
+    e.received_by::text AS received_by, e.event_source_id::text AS event_source_id, e.status, e.results::text AS results,
+    e.open_until, e.forget_at, e.attempt;
+
+-- name: claim_owed_by_source
+-- What the reader of an event source before this one has left, whatever its lease. Served by inbound_events_owed_idx.
 UPDATE inbound_events e SET lease_until = now() + $3::interval, attempt = e.attempt + 1
 FROM (
     SELECT id FROM inbound_events
-    WHERE tenant_id = $1 AND status = 'received' AND lease_until <= now()
-    ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+    WHERE tenant_id = $1 AND status = 'received' AND event_source_id = $2::text::uuid
+    ORDER BY id FOR UPDATE
 ) due
 WHERE e.tenant_id = $1 AND e.id = due.id
 RETURNING e.tenant_id, e.id::text AS id, e.type, e.event::text AS event, e.depth, e.received_at,

@@ -29,6 +29,7 @@ from .definitions import (
     PublishInput,
     ValidationView,
 )
+from .event_sources import EventSourceBody, EventSourceRejectView, EventSourceView
 from .events import (
     CloudEvent,
     EventAnswersView,
@@ -132,6 +133,9 @@ __all__ = [
     "EventAnswerView",
     "EventAnswersView",
     "EventResultView",
+    "EventSourceBody",
+    "EventSourceRejectView",
+    "EventSourceView",
     "EventSubscriptionBody",
     "EventSubscriptionView",
     "EventView",

@@ -1,0 +1,120 @@
+"""NATS JetStream: a durable pull consumer, each message acknowledged by itself.
+
+JetStream gives a message again when its acknowledgement has not come for `ack_wait`; until then it goes on with those
+behind it. So whoever begins to read while others are still out waits that long first: then they come, before all others
+and in the order of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as NatsClient
+
+    from ...outbound.guard import Guard
+    from .kinds import NatsBroker
+
+#: longer than any batch is under way; more than that a consumer gives no one
+_ACK_PENDING_MAX = 10_000
+
+
+class NatsReader(BrokerReader):
+    """See the module."""
+
+    failures = (nats.errors.Error, OSError)
+
+    def __init__(self, broker: NatsBroker, guard: Guard, *, batch_size: int, timeout: float) -> None:
+        super().__init__(broker.servers, guard, batch_size=batch_size, timeout=timeout)
+        self._broker = broker
+        self._client: NatsClient | None = None
+        self._subscription: Any = None
+
+    async def _open(self) -> float:
+        broker = self._broker
+
+        async def ignore(_: Exception) -> None:
+            """Whatever breaks shows when something is read."""
+
+        self._client = client = await nats.connect(
+            list(broker.servers),
+            name="pliers",
+            allow_reconnect=False,
+            connect_timeout=max(1, round(self.timeout)),
+            user=broker.user,
+            password=broker.password,
+            token=broker.token,
+            error_cb=ignore,
+        )
+        jetstream = client.jetstream(timeout=self.timeout)
+        try:
+            await jetstream.stream_info(broker.stream)
+        except nats.js.errors.NotFoundError:
+            raise BrokerError(f"There is no stream {broker.stream}; make it.") from None
+        try:
+            info = await jetstream.consumer_info(broker.stream, broker.consumer)
+        except nats.js.errors.NotFoundError:
+            info = await jetstream.add_consumer(broker.stream, self._wanted())
+        config = info.config
+        if config is None or config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
+            raise BrokerError(
+                f"The consumer {broker.consumer} does not pull, or does not acknowledge each message; name another one."
+            )
+        self._subscription = await jetstream.pull_subscribe_bind(consumer=broker.consumer, stream=broker.stream)
+        return float(config.ack_wait or 30.0) if info.num_ack_pending else 0.0
+
+    def _wanted(self) -> ConsumerConfig:
+        broker = self._broker
+        return ConsumerConfig(
+            durable_name=broker.consumer,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=broker.ack_wait_seconds,
+            deliver_policy=DeliverPolicy.ALL if broker.begin == "beginning" else DeliverPolicy.NEW,
+            filter_subject=broker.subject,
+            max_ack_pending=_ACK_PENDING_MAX,
+        )
+
+    async def _read(self, wait: float) -> Sequence[BrokerMessage]:
+        assert self._client is not None
+        try:
+            found = await self._subscription.fetch(self.batch_size, timeout=wait)
+        except nats.errors.TimeoutError:
+            found = []
+        if not found and self._client.is_closed:
+            raise BrokerError("The connection to the broker broke.")
+        return [_message(each) for each in found]
+
+    async def _acknowledge(self, messages: Sequence[BrokerMessage]) -> None:
+        assert self._client is not None
+        for message in messages:
+            await message.handle.ack()
+        await self._client.flush(timeout=max(1, round(self.timeout)))
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+def _message(message: Any) -> BrokerMessage:
+    headers = {name: text_of(value) for name, value in (message.headers or {}).items()}
+    content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
+    attributes, others = parted(headers, "ce-")
+    at = message.metadata
+    # With its time, because a stream that is made anew counts anew.
+    return BrokerMessage(
+        id=f"{at.stream}/{at.sequence.stream}/{at.timestamp.isoformat()}",
+        address=message.subject,
+        body=message.data or b"",
+        content_type=content_type,
+        attributes=attributes,
+        headers=others,
+        handle=message,
+    )

@@ -1,0 +1,303 @@
+"""Brokers, the real ones: nothing lost, nothing twice, in order for each instance, when they go away in the middle too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aio_pika
+import nats
+import pytest
+from nats.js.api import StreamConfig
+from redis.asyncio import Redis
+
+from tests.feed.brokers import AMQP, NATS, REDIS, cable, need_server, private_nats, private_redis
+
+from .office import Office, Publish, body, office_on, tell
+
+PARCELS = [f"P-{number}" for number in range(6)]
+
+
+async def through_an_outage(
+    office: Office,
+    source: str,
+    publish: Publish,
+    stop: Callable[[], Awaitable[None]],
+    start: Callable[[], Awaitable[None]],
+) -> None:
+    """Messages before the broker is away and after it: all are taken in once and in order, and the source tells of it."""
+    await tell(publish, PARCELS, range(5))
+    await office.parcels(dict.fromkeys(PARCELS, 5))
+    await tell(publish, PARCELS, range(5, 12))
+    await stop()
+    seen = await office.until(lambda seen: seen["failingSince"] is not None, source)
+    assert seen["lastError"]
+    await start()
+    await tell(publish, PARCELS, range(12, 20))
+    await office.parcels(dict.fromkeys(PARCELS, 20))
+    await office.until(lambda seen: seen["failingSince"] is None and seen["received"] >= 20 * len(PARCELS), source)
+
+
+# -- NATS --------------------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A JetStream stream of a test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.name = f"pliers_test_{uuid.uuid4().hex[:8]}"
+
+    async def open(self) -> None:
+        client = await nats.connect(self.url, allow_reconnect=False)
+        await client.jetstream().add_stream(StreamConfig(name=self.name, subjects=[f"{self.name}.>"]))
+        await client.close()
+
+    async def send(self, data: bytes, headers: dict[str, str] | None = None) -> None:
+        client = await nats.connect(self.url, allow_reconnect=False)
+        await client.jetstream().publish(f"{self.name}.parcels", data, headers=headers)
+        await client.close()
+
+    async def publish(self, parcel: str, number: int) -> None:
+        await self.send(body(parcel, number))
+
+    async def close(self) -> None:
+        client = await nats.connect(self.url, allow_reconnect=False)
+        await client.jetstream().delete_stream(self.name)
+        await client.close()
+
+    @property
+    def broker(self) -> dict[str, Any]:
+        return {"type": "nats", "servers": [self.url], "stream": self.name, "ackWaitSeconds": 2}
+
+
+@pytest.fixture
+async def stream() -> AsyncIterator[Stream]:
+    need_server(NATS, "NATS")
+    made = Stream(NATS)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_nats(office: Office, stream: Stream) -> None:
+    """The three forms, and plain JSON by a mapping; what lay there before is read as well."""
+    await office.publish()
+    await stream.publish("P-0", 0)
+    mapping = {
+        "type": "'parcel.' + message.body.what", "id": "message.headers.nr", "source": "'/' + message.address",
+    }  # fmt: skip
+    source = await office.source(stream.broker, mapping=mapping)
+    await stream.send(b"[%s, %s]" % (body("P-0", 1), body("P-1", 0)))
+    binary = {"ce-specversion": "1.0", "ce-id": "x", "ce-source": "/post", "ce-type": "parcel.moved"}
+    await stream.send(json.dumps({"parcel": "P-0", "n": 2}).encode(), {**binary, "content-type": "application/json"})
+    await stream.send(json.dumps({"what": "moved", "parcel": "P-0", "n": 3}).encode(), {"nr": "17"})
+    await stream.send(b"no event at all")
+    await stream.publish("P-0", 4)
+    await office.parcels({"P-0": 5, "P-1": 1})
+    seen = await office.until(lambda seen: seen["received"] == 5 and seen["rejected"] == 1, source)
+    assert seen["failingSince"] is None
+    (reject,) = await office.rejects(source)
+    assert reject["reason"].startswith("It is no JSON")
+    assert reject["body"] == "no event at all"
+    assert reject["message"].startswith(f"{stream.name}/5/")
+    listed = await office.admin("GET", f"/events?eventSource={source}&type=parcel.moved", status=200)
+    assert {each["eventId"] for each in listed.json()["items"]} == {"P-0/1", "x", "17", "P-0/4"}
+
+
+async def test_nats_goes_away(database: str, tmp_path: Path) -> None:
+    """The server is killed and started again."""
+    async with private_nats(tmp_path) as server, office_on(database) as office:
+        stream = Stream(f"nats://127.0.0.1:{server.port}")
+        await stream.open()
+        await office.publish()
+        source = await office.source(stream.broker)
+        await through_an_outage(office, source, stream.publish, server.kill, server.start)
+
+
+async def test_nats_as_it_should_not_be(office: Office, stream: Stream) -> None:
+    """A stream that is not there, and a consumer of another kind, are told as what they are; nothing spins."""
+    source = await office.source({**stream.broker, "stream": "nobodys"})
+    seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+    assert seen["lastError"] == "There is no stream nobodys; make it."
+    client = await nats.connect(NATS)
+    await client.jetstream().add_consumer(stream.name, durable_name="pusher", deliver_subject="somewhere")
+    await client.close()
+    other = await office.source({**stream.broker, "consumer": "pusher"}, name="other")
+    seen = await office.until(lambda seen: seen["lastError"] is not None, other)
+    assert seen["lastError"].startswith("The consumer pusher does not pull")
+
+
+# -- RabbitMQ ----------------------------------------------------------------------------------------------------------
+
+
+class Queue:
+    """A durable queue of a test's own."""
+
+    def __init__(self) -> None:
+        self.name = f"pliers_test_{uuid.uuid4().hex[:8]}"
+
+    async def open(self) -> None:
+        self.connection = await aio_pika.connect(AMQP)
+        self.channel = await self.connection.channel()
+        self.queue = await self.channel.declare_queue(self.name, durable=True)
+
+    async def send(self, data: bytes, **properties: Any) -> None:
+        message = aio_pika.Message(data, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, **properties)
+        await self.channel.default_exchange.publish(message, self.name)
+
+    async def publish(self, parcel: str, number: int) -> None:
+        await self.send(body(parcel, number), content_type="application/cloudevents+json")
+
+    async def close(self) -> None:
+        await self.queue.delete(if_unused=False, if_empty=False)
+        await self.connection.close()
+
+    def broker(self, port: int | None = None) -> dict[str, Any]:
+        read = urlsplit(AMQP)
+        return {
+            "type": "rabbitmq", "url": f"amqp://{read.hostname}:{port or read.port}{read.path}", "queue": self.name,
+            "user": read.username, "password": read.password,
+        }  # fmt: skip
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[Queue]:
+    need_server(AMQP, "RabbitMQ")
+    made = Queue()
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_rabbitmq(office: Office, queue: Queue) -> None:
+    """Structured, binary by AMQP's own prefixes, and plain; a message without an id, which the mapping needs, is rejected."""
+    await office.publish()
+    source = await office.source(queue.broker(), mapping={"type": "'parcel.moved'"})
+    await queue.publish("P-0", 0)
+    for number, prefix in ((1, "cloudEvents:"), (2, "cloudEvents_")):
+        attributes = {"specversion": "1.0", "id": f"b{number}", "source": "/post", "type": "parcel.moved"}
+        headers = {f"{prefix}{name}": value for name, value in attributes.items()}
+        data = json.dumps({"parcel": "P-0", "n": number}).encode()
+        await queue.send(data, headers=headers, content_type="application/json")
+    await queue.send(b'{"parcel": "P-0", "n": 3}', message_id="m1")
+    await queue.send(b'{"parcel": "P-0", "n": 9}', message_id=" ")
+    await queue.send(b'{"parcel": "P-0", "n": 3}', message_id="m1")
+    await queue.publish("P-0", 4)
+    await office.parcels({"P-0": 5})
+    await office.until(lambda seen: seen["received"] == 6 and seen["rejected"] == 1, source)
+    (reject,) = await office.rejects(source)
+    assert reject["reason"] == "The mapping of `id` gives nothing, and an event needs it."
+    for _ in range(100):
+        if not (await queue.channel.declare_queue(queue.name, passive=True)).declaration_result.message_count:
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("not all is acknowledged")
+
+
+async def test_rabbitmq_is_cut_off(database: str, queue: Queue) -> None:
+    """The connection breaks and cannot be made for a while; what was not acknowledged comes again, and is known."""
+    async with cable(AMQP) as laid, office_on(database) as office:
+
+        async def cut() -> None:
+            laid.cut()
+
+        async def mend() -> None:
+            laid.mend()
+
+        await office.publish()
+        source = await office.source(queue.broker(laid.port))
+        await through_an_outage(office, source, queue.publish, cut, mend)
+        assert laid.connections > 1
+
+
+async def test_rabbitmq_as_it_should_not_be(office: Office, queue: Queue) -> None:
+    """A queue that is not there, or that somebody else reads, is told as that; when the other is gone, it is read."""
+    gone = await office.source({**queue.broker(), "queue": "nobodys"}, name="gone")
+    seen = await office.until(lambda seen: seen["lastError"] is not None, gone)
+    assert seen["lastError"] == "There is no queue nobodys; declare it."
+    await office.publish()
+
+    async def nobody(_: Any) -> None:
+        """Takes messages and does nothing."""
+
+    tag = await queue.queue.consume(nobody, no_ack=False)
+    source = await office.source(queue.broker())
+    seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+    assert seen["lastError"].startswith("Somebody else reads the queue")
+    await queue.queue.cancel(tag)
+    await queue.publish("P-0", 0)
+    await office.parcels({"P-0": 1})
+
+
+# -- Redis -------------------------------------------------------------------------------------------------------------
+
+
+class Entries:
+    """A Redis stream of a test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.name = f"pliers_test:{uuid.uuid4().hex[:8]}"
+
+    async def add(self, fields: dict[Any, Any]) -> None:
+        async with Redis.from_url(self.url) as client:
+            await client.xadd(self.name, fields)
+
+    async def publish(self, parcel: str, number: int) -> None:
+        await self.add({"event": body(parcel, number)})
+
+    async def pending(self) -> int:
+        async with Redis.from_url(self.url) as client:
+            return int((await client.xpending(self.name, "pliers"))["pending"])
+
+    async def close(self) -> None:
+        async with Redis.from_url(self.url) as client:
+            await client.delete(self.name)
+
+    @property
+    def broker(self) -> dict[str, Any]:
+        return {"type": "redis", "url": self.url, "stream": self.name}
+
+
+@pytest.fixture
+async def entries() -> AsyncIterator[Entries]:
+    need_server(REDIS, "Redis")
+    made = Entries(REDIS)
+    yield made
+    await made.close()
+
+
+async def test_redis(office: Office, entries: Entries) -> None:
+    """What our own sink writes, attributes as fields, plain JSON; and first of all what a dead consumer had been given."""
+    await office.publish()
+    await entries.publish("P-0", 0)
+    await entries.publish("P-0", 1)
+    async with Redis.from_url(REDIS) as client:
+        await client.xgroup_create(entries.name, "pliers", id="0")
+        given = await client.xreadgroup("pliers", "a consumer that died", {entries.name: ">"}, count=2)
+        assert given
+    await entries.publish("P-0", 2)
+    source = await office.source(entries.broker, mapping={"type": "message.headers.kind"})
+    binary = {"ce_specversion": "1.0", "ce_id": "x", "ce_source": "/post", "ce_type": "parcel.moved"}
+    await entries.add({**binary, "event": json.dumps({"parcel": "P-0", "n": 3})})
+    await entries.add({"kind": "parcel.moved", "event": json.dumps({"parcel": "P-0", "n": 4})})
+    await entries.add({"something": "else"})
+    await office.parcels({"P-0": 5})
+    await office.until(lambda seen: seen["received"] == 5 and seen["rejected"] == 1, source)
+    assert await entries.pending() == 0
+
+
+async def test_redis_goes_away(database: str, tmp_path: Path) -> None:
+    """The server is killed and started again."""
+    async with private_redis(tmp_path) as server, office_on(database) as office:
+        entries = Entries(f"redis://127.0.0.1:{server.port}/0")
+        await office.publish()
+        source = await office.source(entries.broker)
+        await through_an_outage(office, source, entries.publish, server.kill, server.start)
