@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime import unserved
 from pliers_workflow.runtime.jobs.executors import calls
 from pliers_workflow.runtime.outbound.signing import new_secret, sign
 from pliers_workflow.runtime.rows import UserInput
@@ -254,8 +255,9 @@ async def test_an_address_is_told_directly(shop: Shop, shopkeeper: OutsideServer
     ],
 )
 async def test_what_keeps_people_from_being_told(
-    shop: Shop, recipients: list[str], channels: list[str], code: str
+    shop: Shop, recipients: list[str], channels: list[str], code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Silence is no answer: each is an incident with its reason."""
+    """Silence is no answer: each is an incident with its reason; also a channel that another release had published."""
+    monkeypatch.setattr(unserved, "CHANNELS", frozenset({"webhook", "pigeon"}))
     step = {"type": "notification", "id": "tell", "template": "x", "recipients": recipients, "channels": channels}
     assert incident(await run(shop, errand(step))).code == code

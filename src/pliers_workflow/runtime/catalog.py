@@ -25,7 +25,7 @@ from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency
+from . import idempotency, unserved
 from .charts import Charts
 from .errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from .inbound import rules
@@ -404,8 +404,8 @@ class Catalog:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     async def _read(self, document: object, connection: Connection | asyncpg.Pool[Any]) -> Reading:
-        """As `reading.read`, and with findings for plugin steps that could not work."""
-        read = await asyncio.to_thread(reading.read, document)
+        """As `reading.read`, and with findings for what no node would do, and for plugin steps that could not work."""
+        read = await asyncio.to_thread(unserved.read, document)
         steps = checking.uses(document)
         if not steps:
             return read
