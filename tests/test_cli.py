@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -470,3 +472,32 @@ def test_bad_answers_of_steps_are_refused(tmp_path: Path) -> None:
         ran = pliers("simulate", str(file), "-", "--steps", given, stdin="[]")
         assert ran.returncode == 2, ran.stderr
         assert "--steps" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"CACHE__PROVIDER": "redis"}, "PLIERS_CACHE__PROVIDER: redis is not supported. What is cached are compiled charts"),
+        ({"CACHE__PROVIDER": "disk"}, "PLIERS_CACHE__PROVIDER: must be 'memory'"),
+        ({"EXECUTION__BATCH_SIZE_MAX": "many"}, "PLIERS_EXECUTION__BATCH_SIZE_MAX: must be a valid integer"),
+        ({"SERVER__PORT": "99999", "STEPS__LEASE": "0"}, "PLIERS_STEPS__LEASE: must be greater than 1; PLIERS_SERVER__PORT: must be"),
+        ({"NODE__SILENT_AFTER": "1"}, "PLIERS_NODE__…: silent_after must be longer than heartbeat"),
+        ({"OUTBOUND__ALLOWED_HOSTS": "hooks.example.com"}, 'PLIERS_OUTBOUND__ALLOWED_HOSTS: must be a list in JSON, such as ["a", "b"]'),
+        ({"OUTBOUND__ALLOWED_HOSTS": "[7]"}, "PLIERS_OUTBOUND__ALLOWED_HOSTS: must be a valid string"),
+        ({"NOTIFICATIONS": "s3cret"}, "PLIERS_NOTIFICATIONS__…: must be"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_not_usable_is_explained(settings: dict[str, str], says: str) -> None:
+    """By its environment variable, with the reason, without a traceback, and without its value, which may be a secret."""
+    env = {f"PLIERS_{name}": value for name, value in settings.items()}
+    said = one_sentence(pliers("serve", env={**os.environ, **env}), 2)
+    assert says in said
+    assert not {"many", "hooks.example.com", "s3cret"} & set(re.split(r"[\s'\"=:;]+", said))
+
+
+def test_every_command_explains_settings() -> None:
+    """Whatever reads them."""
+    said = one_sentence(
+        pliers("token", "create", "--user", "ada", env={**os.environ, "PLIERS_CACHE__PROVIDER": "redis"}), 2
+    )
+    assert "PLIERS_CACHE__PROVIDER" in said

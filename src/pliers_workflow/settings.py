@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -199,6 +199,16 @@ class CacheSettings(BaseModel):
     provider: Literal["memory"] = "memory"
     #: total weight (states, transitions, expressions) of the charts kept
     max_size: int = Field(200_000, ge=100)
+
+    @field_validator("provider", mode="before")
+    @classmethod
+    def _in_memory(cls, provider: object) -> object:
+        if provider == "redis":
+            raise ValueError(
+                "redis is not supported. What is cached are compiled charts, code that each node makes for itself from versions "
+                "that never change, so there is nothing to share; set it to memory, or leave it out"
+            )
+        return provider
 
 
 class MonitoringSettings(BaseModel):
