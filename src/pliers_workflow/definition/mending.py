@@ -67,6 +67,7 @@ _OF_NAMES: Final = frozenset(
         "unknown_field",
         "unknown_step",
         "unknown_key_name",
+        "expression_mismatch",
     }
 )
 
@@ -74,7 +75,9 @@ _OF_NAMES: Final = frozenset(
 _WORDS: Final = {("name",): "left-out", ("version",): "0.0.0", ("title",): "left out"}
 
 #: Keys that hold what is named elsewhere.
-_NAMING: Final = frozenset({"id", "states", "substates", "guards", "actions", "conditions", "approvalChains", "steps"})
+_NAMING: Final = frozenset(
+    {"id", "states", "substates", "guards", "actions", "conditions", "approvalChains", "steps", "itemName", "indexName"}
+)
 
 #: What stands in for a step.
 _STEP: Final = {"type": "wait", "durationMinutes": 1}
@@ -177,7 +180,8 @@ def _unknown_key(
         mended.names_lost = True
     elif len(path) > 1:
         mended.whole = False
-        mended.names_lost = mended.names_lost or "id" not in container
+        # What it was may have been the id; or what a loop calls its element, which expressions speak.
+        mended.names_lost = mended.names_lost or "id" not in container or container.get("type") == "for_each"
 
 
 def _element(path: tuple[str | int, ...]) -> int:
@@ -225,7 +229,7 @@ def _stand_in(document: dict[str, Any], path: tuple[str | int, ...], length: int
         # what stood in it may be named in expressions and triggers
         step = _at(document, place)
         id = step.get("id") if isinstance(step, dict) and path[-1] != "id" else None
-        mended.names_lost = mended.names_lost or path[-1] == "id"
+        mended.names_lost = mended.names_lost or path[-1] == "id" or not isinstance(step, dict)
         stands = {**_STEP, "id": id} if isinstance(id, str) else _STEP
     elif outer == "steps":
         stands = {"id": f"left-out-{number}", "approvers": [{"type": "role", "identifier": "left-out"}]}

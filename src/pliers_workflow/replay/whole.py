@@ -12,7 +12,6 @@ nothing of the engine: one for every 30 days that have passed between the trip's
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -21,16 +20,16 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from pliers_workflow.client.api import Answer, Api
-from pliers_workflow.client.setup import ensure_binding, ensure_sets, ensure_user, ensure_workflow, user_api
+from pliers_workflow.client.api import Api
+from pliers_workflow.client.setup import ensure_binding, ensure_workflow
 
 from .cases import LogError, Refusal, Step, Verdict, lines, walk
-from .travel import SYSTEM, Decide, Row, deed, key, requester_role, travel_definition
+from .cast import MAPPING, Cast
+from .travel import Row, key, travel_definition
 from .trip import DECLARE, NAME, REMINDER_DAYS, TRIGGERS, permit_rows, trip_definition
 
 PERMIT: Final = "Permit"
 DECLARATION: Final = "Declaration"
-_INSTANCES: Final = "/api/v1/workflow-instances"
 _PREFIX: Final = "permit_"
 _INTERVAL: Final = timedelta(days=REMINDER_DAYS)
 #: seconds for which one move of the clock may be busy
@@ -120,20 +119,11 @@ class WholeReplayer:
     """Replays whole cases in one tenant, whose clock is virtual."""
 
     def __init__(self, admin: Api, tenant: str, rows: Sequence[Row], start: str, trips: Sequence[Trip]) -> None:
-        self._admin = admin
+        deeds = {(each.act, each.by) for trip in trips for each in trip.moments if each.document}
+        self._cast = Cast(admin, rows, start, deeds)
         self._tenant = tenant
         self._rows = rows
         self._start = start
-        self._requester = requester_role(rows, start)
-        deeds = {(each.act, each.by) for trip in trips for each in trip.moments if each.document}
-        self._roles = sorted(
-            {self._requester, SYSTEM}
-            | {deed(row.act, row.by, self._requester).role for row in rows}
-            | {deed(act, by, self._requester).role for act, by in deeds}
-        )
-        self._names = {key(name): name for row in rows for name in (row.state, row.to)} | {key(start): start}
-        self._users: dict[str, Api] = {}
-        self._run = uuid.uuid4().hex[:12]
         self.runs = [TripRun(number, trip, states={}, refused={}, faults=[]) for number, trip in enumerate(trips)]
         self._until = max(each.at for trip in trips for each in trip.moments)
         #: moves of the clock
@@ -142,18 +132,14 @@ class WholeReplayer:
     @property
     def repeated(self) -> int:
         """Calls that had to be sent again."""
-        return self._admin.repeated + sum(user.repeated for user in self._users.values())
+        return self._cast.repeated
 
     async def prepare(self) -> None:
         """Make what the log needs: a user and a token for each role, both workflows, the form's binding."""
-        await ensure_sets(self._admin, roles=self._roles)
-        for role in self._roles:
-            await ensure_user(self._admin, role, name=role.replace("_", " ").capitalize(), roles=[role])
-            self._users[role] = await user_api(self._admin, role, f"replay {self._run}")
-        await ensure_workflow(self._admin, travel_definition(self._rows, self._start))
-        await ensure_workflow(self._admin, trip_definition(self._rows, self._start))
-        mapping = {"case": "submission.case", "amount": "has(submission.amount) ? submission.amount : 0"}
-        await ensure_binding(self._admin, NAME, NAME, mapping)
+        await self._cast.prepare()
+        await ensure_workflow(self._cast.admin, travel_definition(self._rows, self._start))
+        await ensure_workflow(self._cast.admin, trip_definition(self._rows, self._start))
+        await ensure_binding(self._cast.admin, NAME, NAME, MAPPING)
 
     # -- the replay ----------------------------------------------------------------------------------------------------
 
@@ -195,7 +181,7 @@ class WholeReplayer:
 
     async def _move_clock(self, to: datetime) -> None:
         self.stops += 1
-        answer = await self._admin.do(
+        answer = await self._cast.admin.do(
             "PUT", f"/api/v1/tenants/{self._tenant}/clock", {"virtualNow": to.isoformat(), "waitSeconds": _SETTLE_MAX}
         )
         if not answer["settled"]:
@@ -211,19 +197,14 @@ class WholeReplayer:
                 await self._play_one(run, index, run.trip.moments[index])
 
     async def _submit(self, run: TripRun) -> None:
-        body = {"formId": NAME, "data": run.trip.attributes | {"case": run.trip.id}}
-        requester = self._users[self._requester]
-        answer = await requester.call("POST", "/api/v1/submissions", body, key=self._key(run, "submission"))
-        started = [*answer.body["instances"], *answer.body["pending"]] if answer.ok else []
-        if not started:
+        data = run.trip.attributes | {"case": run.trip.id}
+        answer, run.instance = await self._cast.submit(run.number, NAME, data)
+        if run.instance is None:
             run.faults.append(f"its submission started no workflow: {answer.sentence}")
-            return
-        await self._until_there(started[0])
-        run.instance = started[0]
 
     async def _play_one(self, run: TripRun, index: int, moment: Moment) -> None:
         if moment.activity in TRIGGERS:
-            answer = await self._advance(run, index, run.instance, TRIGGERS[moment.activity], self._requester)
+            answer = await self._cast.advance(run.number, index, run.instance, TRIGGERS[moment.activity])
             if not answer.ok:
                 run.faults.append(f"event {index}, {moment.activity}, was answered {answer.sentence}")
         elif moment.document is not None:
@@ -242,14 +223,14 @@ class WholeReplayer:
         instance = run.instance if document == PERMIT else run.child
         states = run.states.setdefault(document, [])
         before = states[-1] if states else self._start
-        answer = await self._do(run, index, instance, moment)
+        answer = await self._cast.do(run.number, index, instance, moment.act, moment.by)
         if answer.ok:
             states.append(self._state(document, answer.body))
             return
         if not 400 <= answer.status < 500:
             run.faults.append(f"event {index} was answered {answer.sentence}")
         run.refused[document] = Refusal(before, len(states))
-        now = await self._users[self._requester].get(f"{_INSTANCES}/{instance}")
+        now = await self._cast.instance(instance)
         if document == PERMIT and f"{_PREFIX}{key(before)}" not in now["configuration"]:
             run.faults.append(f"event {index} was refused, but the permit is not in {before} any more")
         if document == DECLARATION and self._reading(self._state(document, now)) != before:
@@ -261,46 +242,33 @@ class WholeReplayer:
         """What the payment system does: no step of the document, so it is told apart from what people do."""
         if run.child is None:
             return
-        state = self._state(DECLARATION, await self._users[self._requester].get(f"{_INSTANCES}/{run.child}"))
+        state = self._state(DECLARATION, await self._cast.instance(run.child))
         allowed = any((row.state, row.act, row.by) == (state, moment.act, "") for row in self._rows)
-        answer = await self._do(run, index, run.child, moment)
+        answer = await self._cast.do(run.number, index, run.child, moment.act, moment.by)
         if answer.ok != allowed:
             run.faults.append(f"event {index}, {moment.act} in {state}, was answered {answer.sentence}")
 
     async def _begin_declaration(self, run: TripRun, index: int) -> None:
-        answer = await self._advance(run, f"{index}/begin", run.instance, DECLARE, self._requester)
+        answer = await self._cast.advance(run.number, f"{index}/begin", run.instance, DECLARE)
         if not answer.ok:
             run.faults.append(f"the declaration could not be begun: {answer.sentence}")
             return
-        rows = await self._users[self._requester].pages(f"{_INSTANCES}/{run.instance}/history", limit=200)
+        rows = await self._cast.history(run.instance)
         events = [event for row in rows for event in row["executionData"]["events"]]
         started = [event["run"] for event in events if event["type"] == "workflow.step.started"]
         child = next((each["child"] for each in started if "child" in each), None)
         if child is None:
             run.faults.append("the declaration was begun, but no step of the trip has another instance")
             return
-        await self._until_there(child)
+        await self._cast.until_there(child)
         run.child = child
-
-    async def _do(self, run: TripRun, index: int, instance: str | None, moment: Moment) -> Answer:
-        one = deed(moment.act, moment.by, self._requester)
-        if not isinstance(one, Decide):
-            return await self._advance(run, index, instance, one.trigger, one.role)
-        body: dict[str, Any] = {} if one.final is None else {"data": {"final": one.final}}
-        path = f"{_INSTANCES}/{instance}/{one.action}"
-        return await self._users[one.role].call("POST", path, body, key=self._key(run, index))
-
-    async def _advance(self, run: TripRun, part: object, instance: str | None, trigger: str, role: str) -> Answer:
-        path = f"{_INSTANCES}/{instance}/advance"
-        return await self._users[role].call("POST", path, {"trigger": trigger}, key=self._key(run, part))
 
     def _state(self, document: str, instance: dict[str, Any]) -> str:
         """The state of a document, by the table's name."""
         if document == DECLARATION:
-            current: str = instance["currentState"]
-            return self._names.get(current, current)
+            return self._cast.state(instance["currentState"])
         found = [each.removeprefix(_PREFIX) for each in instance["configuration"] if each.startswith(_PREFIX)]
-        return self._names.get(found[0], found[0]) if found else "closed"
+        return self._cast.state(found[0]) if found else "closed"
 
     def _reading(self, state: str) -> str:
         """A state as a document's own steps tell it: what the payment system has done since is not among them."""
@@ -308,17 +276,6 @@ class WholeReplayer:
         while state in paid:
             state = paid[state]
         return state
-
-    async def _until_there(self, instance: str) -> None:
-        """The start is on record and follows; the answer is 404 until then."""
-        requester = self._users[self._requester]
-        for _ in range(2000):
-            if (await requester.call("GET", f"{_INSTANCES}/{instance}")).ok:
-                return
-            await asyncio.sleep(0.01)
-
-    def _key(self, run: TripRun, part: object) -> str:
-        return f"replay/{self._run}/{run.number}/{part}"
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
 
@@ -337,8 +294,7 @@ class WholeReplayer:
                 group.create_task(one(run))
 
     async def _judge(self, run: TripRun) -> None:
-        requester = self._users[self._requester]
-        parent = await requester.get(f"{_INSTANCES}/{run.instance}")
+        parent = await self._cast.instance(run.instance)
         run.reminders = int(parent["instanceData"].get("reminders", 0))
         wanted = len(run.trip.reminders(self._until))
         if run.reminders != wanted:
@@ -350,7 +306,7 @@ class WholeReplayer:
             if run.outcome(document) != must:
                 run.faults.append(f"the {document.lower()} went {run.outcome(document)}, by the table {must}")
         if run.child is not None:
-            child = await requester.get(f"{_INSTANCES}/{run.child}")
+            child = await self._cast.instance(run.child)
             ended = child["status"] == "completed"
             if ended != (parent["instanceData"].get("outcome") == child["currentState"]):
                 run.faults.append(
