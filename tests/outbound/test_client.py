@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sys
 from collections.abc import AsyncIterator
 
 import httpx
@@ -45,6 +46,30 @@ async def test_a_request_is_sent_as_it_is(server: OutsideServer, outbound: Outbo
     assert (request.method, request.target, request.body) == ("POST", "/orders?x=1", b"[1]")
     assert request.headers["x-key"] == "k"
     assert request.headers["host"] == f"127.0.0.1:{server.port}"
+
+
+class _Finder:
+    """Finds nothing, and remembers what was looked for."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        self.wanted.append(name)
+
+
+async def test_a_request_looks_for_no_module(
+    server: OutsideServer, outbound: Outbound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a request imports is there: a module that is missing is looked for on the whole path, each time anew."""
+    await outbound.send("GET", server.url)
+    finder = _Finder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    await outbound.send("POST", server.url, content=b"{}")
+    assert server.connections == 1
+    async with outside() as other:  # and one over a new connection
+        await outbound.send("GET", other.url)
+    assert finder.wanted == []
 
 
 async def test_a_redirect_is_an_answer(server: OutsideServer, outbound: Outbound) -> None:
