@@ -185,3 +185,31 @@ def test_a_chart_knows_keys_and_handlers() -> None:
     assert (chart.keys_move, chart.listens, list(chart.handlers)) == (False, True, ["note"])
     moving = compile_definition(definition(hooks(GO, correlation=[{"name": "order", "key": "instance.current_state"}])))
     assert moving.keys_move
+
+
+def test_a_submission_is_a_key_of_its_own() -> None:
+    """Who listens for submissions needs no key, and instances have it beside those that are declared; others still need one."""
+    edited = {**GO, "id": "edited", "eventType": "submission.updated"}
+    del edited["correlationKey"]
+    noted = {**NOTE, "id": "noted", "eventType": "submission.*"}
+    del noted["correlationKey"]
+    assert found(hooks(GO, edited, handlers=[noted])) == []
+    assert found(hooks(edited, correlation=[])) == []
+    definition = read(hooks(GO, edited, handlers=[noted])).definition
+    assert definition is not None
+    rules = {one.id: (one.rule.correlation, one.rule.key) for one in listeners(definition)}
+    assert rules == {
+        "go": ("order", "event.data.id"),
+        "edited": ("@submission", "event.subject"),
+        "noted": ("@submission", "event.subject"),
+    }
+    chart = compile_definition(definition)
+    assert [name for name, _ in chart.correlation] == ["order", "@submission"]
+    assert not chart.keys_move
+    by_key = {**edited, "correlation": "order", "correlationKey": "event.data.id"}
+    other = read(hooks(by_key)).definition
+    assert other is not None
+    assert [name for name, _ in compile_definition(other).correlation] == ["order"]
+    assert found(hooks({**edited, "correlation": "order"})) == [("error", "/triggers/0/correlationKey", "missing")]
+    bare = {name: value for name, value in NOTE.items() if name != "correlationKey"}
+    assert found(hooks(handlers=[bare])) == [("error", "/handlers/0/correlationKey", "missing")]

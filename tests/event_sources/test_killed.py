@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from pliers_workflow.interpreter.commands import DeliverEvent
+from pliers_workflow.runtime.history import decode_record
 from tests.feed.brokers import REDIS, need_server
 from tests.nodes.processes import Cluster
 
@@ -87,3 +89,72 @@ async def _reading(cluster: Cluster, nodes: list[Any], source: str) -> Any:
             if rows[0]["lease_owner"] and f":{node.server.pid}:" in rows[0]["lease_owner"]:
                 return node
         await asyncio.sleep(0.05)
+
+
+FORM: dict[str, Any] = {
+    "name": "form",
+    "version": "1.0.0",
+    "title": "Form",
+    "stateMachine": {
+        "initialState": "open",
+        "states": {"open": {"type": "intermediate"}, "done": {"type": "final"}},
+        "transitions": [
+            {"from": "open", "to": "open", "trigger": "edited"},
+            {"from": "open", "to": "done", "trigger": "close"},
+        ],
+    },
+    "eventHooks": {
+        "triggers": [
+            {
+                "id": "edited",
+                "eventType": "submission.updated",
+                "action": {"type": "advance_state", "trigger": "edited"},
+            }
+        ]
+    },
+}
+
+
+async def test_a_node_is_killed_with_edits_in_the_inbox(cluster: Cluster) -> None:
+    """Every edit that is on disk moves its instance exactly once, whoever is killed between its commit and that."""
+    first, second = await asyncio.gather(cluster.node(), cluster.node())
+    await cluster.publish(first, FORM)
+    binding = {"formId": "f", "triggerEvents": ["submission.created"], "workflowId": "form"}
+    await first.api("POST", "/submission-bindings", cluster.admin, binding)
+    made = await asyncio.gather(
+        *(first.api("POST", "/submissions", cluster.admin, {"formId": "f", "data": {"n": 0}}) for _ in range(6))
+    )
+    submissions = [each["id"] for each in made]
+    while (await cluster.fetch("SELECT count(*) AS count FROM workflow_instances"))[0]["count"] < 6:
+        await asyncio.sleep(0.05)
+
+    async def edit(submission: str) -> None:
+        for number in range(1, 200):
+            await first.api("PUT", f"/submissions/{submission}", cluster.admin, {"data": {"n": number}})
+
+    editing = [asyncio.create_task(edit(each)) for each in submissions]
+    while (await cluster.fetch("SELECT count(*) AS count FROM inbound_events"))[0]["count"] < 60:
+        await asyncio.sleep(0.01)
+    await first.server.kill()
+    await asyncio.gather(*editing, return_exceptions=True)
+    # The dead node's minute is over.
+    await cluster.fetch("UPDATE inbound_events SET lease_until = now() WHERE status = 'received'")
+    limit = asyncio.get_running_loop().time() + 90
+    while (await cluster.fetch("SELECT count(*) AS count FROM inbound_events WHERE status <> 'matched'"))[0]["count"]:
+        assert asyncio.get_running_loop().time() < limit
+        await asyncio.sleep(0.2)
+    rows = await cluster.fetch("SELECT id::text, submission_id::text AS submission FROM workflow_instances")
+    edits = 0
+    for row in rows:
+        history = await cluster.history(row["id"])
+        told = [
+            int(order.event.attributes["submissionrevision"])
+            for line in history
+            if isinstance(order := decode_record(line["record"]).command.order, DeliverEvent)
+        ]
+        kept = (await cluster.fetch("SELECT revision FROM form_submissions WHERE id = $1", row["submission"]))[0]
+        assert sorted(told) == list(range(2, kept["revision"] + 1))
+        edits += len(told)
+    assert len(rows) == 6
+    assert edits >= 60
+    assert second.server.pid is not None

@@ -14,6 +14,7 @@ from . import chart as c
 from . import document as d
 from .data import compile_schema, data_path, parse_template
 from .expressions import ROOTS, Expression, simple_condition
+from .listening import SUBMISSION, SUBMISSION_OF_INSTANCE, listens_by_submission
 from .reading import content_hash
 from .sharing import shared_expression
 from .step_compiler import StepCompiler
@@ -79,6 +80,10 @@ class Compiler:
         named_steps = {name: steps.named(name) for name in self.definition.steps}
         steps.finish(path for each in self._expressions.values() for path in each.reads)
         correlation = tuple((key.name, shared_expression(key.key)) for key in self.definition.event_hooks.correlation)
+        keys_move = any("instance" in expression.roots for _, expression in correlation)
+        if listens_by_submission(self.definition):
+            # It never changes, so it makes no key move.
+            correlation += ((SUBMISSION, shared_expression(SUBMISSION_OF_INSTANCE)),)
         handlers = {one.id: self._actions(one.actions) for one in self.definition.event_hooks.handlers}
         return c.Chart(
             name=self.definition.name,
@@ -105,7 +110,7 @@ class Compiler:
             content_hash=content_hash(self.definition.model_dump(by_alias=True, exclude_unset=True)),
             title=title,
             correlation=correlation,
-            keys_move=any("instance" in expression.roots for _, expression in correlation),
+            keys_move=keys_move,
             handlers=handlers,
             listens=bool(correlation),
         )

@@ -22,6 +22,13 @@ Doing: TypeAlias = Literal["start_workflow", "advance_state", "execute_step", "e
 
 _MINUTE_MS = 60_000
 
+#: The key under which the instances of a submission are found, where a definition listens for what happens to it. No
+#: author can declare a key of this name.
+SUBMISSION = "@submission"
+#: Where an event about a submission carries that key, and where an instance has it.
+SUBMISSION_KEY = "event.subject"
+SUBMISSION_OF_INSTANCE = "instance.submission_id"
+
 #: The name under which all receive steps of an instance wait, where triggers name a correlation key.
 RECEIVE = "receive"
 #: Where an event carries the value that a receive step waits for, unless the step says so.
@@ -90,7 +97,7 @@ def _listeners(definition: WorkflowDefinition) -> Iterator[Listener]:
             filters=filters,
             condition=handler.condition,
             correlation=key_name(definition, handler),
-            key=handler.correlation_key,
+            key=SUBMISSION_KEY if by_submission(handler) else handler.correlation_key,
         )
         yield Listener(handler.id, handler.event_type, handler.priority, place, rule)
     yield from _receiving(definition, filters, len(hooks.triggers) + len(hooks.handlers))
@@ -126,7 +133,7 @@ def _rule(definition: WorkflowDefinition, trigger: EventTrigger, filters: tuple[
         filters=filters,
         condition=trigger.condition,
         correlation=None if action.type == "start_workflow" else key_name(definition, trigger),
-        key=trigger.correlation_key,
+        key=SUBMISSION_KEY if by_submission(trigger) else trigger.correlation_key,
         delay_ms=round(delay * _MINUTE_MS) if isinstance(delay, int | float) else 0,
         delay=delay if isinstance(delay, str) else None,
         workflow=action.workflow_id if action.workflow_id != definition.name else None,
@@ -148,8 +155,25 @@ def key_name(definition: WorkflowDefinition, listener: EventTrigger | EventHandl
     """The name of the instances' key that a listener means: the one it names, or the only one there is."""
     if listener.correlation is not None:
         return listener.correlation
+    if by_submission(listener):
+        return SUBMISSION
     known = definition.event_hooks.correlation
     return known[0].name if len(known) == 1 else None
+
+
+def by_submission(listener: EventTrigger | EventHandler) -> bool:
+    """Whether a listener finds instances by their submission: it listens for submissions, and names no other key."""
+    if listener.correlation is not None or listener.correlation_key is not None:
+        return False
+    if isinstance(listener, EventTrigger) and listener.action.type == "start_workflow":
+        return False
+    return listener.event_type.startswith("submission.")
+
+
+def listens_by_submission(definition: WorkflowDefinition) -> bool:
+    """Whether any listener finds instances by their submission."""
+    hooks = definition.event_hooks
+    return any(map(by_submission, hooks.triggers)) or any(map(by_submission, hooks.handlers))
 
 
 def type_matches(pattern: str, event_type: str) -> bool:

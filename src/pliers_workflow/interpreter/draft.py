@@ -344,6 +344,7 @@ def _instance(draft: Draft, event: Trigger | None) -> dict[str, Any]:
         "created_at": instance.created_at,
         "revision": instance.revision,
         "title": instance.title,
+        "submission_id": instance.submission_id,
     }
 
 

@@ -63,6 +63,7 @@ from .scripts import ScriptSandbox
 from .services import Service
 from .solo import SoloInterpreter
 from .submissions import Submissions
+from .submissions.events import SubmissionEvents
 from .subscriptions import Subscriptions, SubscriptionServer
 from .subscriptions.probe import SubscriptionsProbe
 from .tenants import Tenants
@@ -139,7 +140,6 @@ class Engine:
             write_format=self.pipeline.write_format,
             plugins=self.plugins.told(),
         )
-        self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission)
         self.timers = TimerDispatcher(pool, self._execute_background, settings, owner=self.node)
         self.outbound = Outbound(settings.outbound)
         plugin_executor = PluginExecutor(installed, settings)
@@ -174,6 +174,8 @@ class Engine:
             owner=self.node,
         )  # fmt: skip
         self.wakeups.subscribe(TRIGGER, self.inbox.delayed.wake)
+        told = SubmissionEvents(self.inbox, public_url=settings.server.public_url, settings=settings.events)
+        self.submissions = Submissions(pool, self.catalog, self.audit, self._start_submission, told)
         self.rejects = Rejects(pool, self.audit, self.inbox, settings)
         self.housekeeping = Housekeeping(
             pool, self.submissions, self.inbox, self.plugins, self.rejects, owner=self.node

@@ -8,7 +8,7 @@ from .. import versions
 from ..document import EventHandler, EventTrigger, ReceiveStep, TriggerAction, WorkflowDefinition
 from ..expressions import Environment, event_environment, key_environment
 from ..findings import Findings, did_you_mean, pointer
-from ..listening import key_name, type_matches
+from ..listening import by_submission, key_name, type_matches
 from ..step_walking import StepWalk
 from ..tree import ENGINE_PREFIXES, ENGINE_TRIGGERS, Tree
 from ..walking import Expected
@@ -84,6 +84,8 @@ def _correlation(
             if value is not None:
                 message = f"`{key}` means nothing here: a start makes a new instance and looks for none."
                 findings.error("misplaced", f"{at}/{key}", message, "Remove it.")
+        return
+    if by_submission(listener):
         return
     if listener.correlation_key is None:
         message = "Without `correlationKey` nobody knows which instances the event belongs to."

@@ -71,7 +71,8 @@ class EventTrigger(Document):
     action: TriggerAction
     #: which of the instances' keys is meant; default: the only one there is
     correlation: Name | None = None
-    #: the key that the event carries: CEL over `event`. Needed by every action but `start_workflow`
+    #: the key that the event carries: CEL over `event`. Needed by every action but `start_workflow`; events about
+    #: submissions (`submission.created`, `submission.updated`) find the instances of that submission without it
     correlation_key: Expression | None = None
     #: of several triggers for one event the higher acts first; all of them act
     priority: Priority = 0
@@ -90,8 +91,8 @@ class EventHandler(Document):
     condition: Expression | None = None
     #: which of the instances' keys is meant; default: the only one there is
     correlation: Name | None = None
-    #: the key that the event carries: CEL over `event`
-    correlation_key: Expression
+    #: the key that the event carries: CEL over `event`. Needed, but for events about submissions, as in a trigger
+    correlation_key: Expression | None = None
     #: run in order, with the event as `event`
     actions: Annotated[tuple[Name | Action, ...], Field(min_length=1)]
     #: of several triggers and handlers for one event the higher acts first

@@ -211,6 +211,7 @@ _ROOTS: Final[Mapping[str, Type]] = {
             "created_at": TIMESTAMP,
             "revision": _INT,
             "title": _OPTIONAL_STRING,
+            "submission_id": _OPTIONAL_STRING,
         },
         item=ANY,
     ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from pliers_workflow.definition.listening import Doing, type_matches
+from pliers_workflow.definition.listening import SUBMISSION, Doing, type_matches
 from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import canonical, identity, queries
 
@@ -84,6 +84,8 @@ class Actor:
         found: list[Match] = []
         wrong: list[Result] = []
         for number, candidate in enumerate(candidates, start=1):
+            if candidate.rule.rule.correlation == SUBMISSION and not stored.of_submission:
+                continue  # only called like one
             try:
                 one = match(candidate, scope)
             except Failure as failure:

@@ -93,6 +93,8 @@ class Deliverer:
                 wanted = f"{name} {rule.version}" if rule.version else name
                 raise Failure("no_startable_version", f"No published version of {wanted} takes new instances.")
             definition_id = found.id
+        event, submission = stored.event, stored.of_submission
+        requester = await self._requester(stored.tenant_id, match.requester)
         data = match.parameters
         if data is None:
             data = stored.event.data if isinstance(stored.event.data, dict) else {}
@@ -102,7 +104,10 @@ class Deliverer:
             ),
             definition_id=definition_id,
             data=data,
-            requester=await self._requester(stored.tenant_id, match.requester),
+            # What a submission starts runs for its submitter, as what a binding starts does.
+            requester=event.attributes["submittedby"] if submission and requester is None else requester,
+            submission_id=event.subject if submission else None,
+            submission=event.data if submission else {},
             external_key=match.external_key,
             depth=stored.depth,
         )

@@ -197,6 +197,11 @@ class Inbox:
         self._remember(task)
         return task
 
+    async def act_on(self, stored: Stored) -> None:
+        """Carry out an event that its caller has kept; return when that is done, or after the usual patience."""
+        if not self._closing:
+            await asyncio.wait(await self._begin_all(stored.tenant_id, [stored]), timeout=self._settings.answer_within)
+
     def _remember(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -36,6 +36,16 @@ class Stored(Struct, frozen=True):
     #: it came from a broker after others, and acts after them where it may concern the same instances
     in_order: bool = False
 
+    @property
+    def of_submission(self) -> bool:
+        """Whether it tells what happened to a submission: nobody else can make an event of that source."""
+        return self.own and self.event.source.endswith(submissions_source("", self.tenant_id))
+
+
+def submissions_source(base: str, tenant_id: str) -> str:
+    """The source of events about a tenant's submissions, at an engine that the world reaches at `base`."""
+    return f"{base}/api/v1/tenants/{tenant_id}/submissions"
+
 
 class Result(Struct, frozen=True, omit_defaults=True):
     """What one listener made of an event."""

@@ -8,6 +8,8 @@ its command's id from that: the second start finds the first.
 A start that is refused (the workflow is not published, a mapping gives an error, the data does not fit) takes nothing
 from the submission: it stays as a dead job, which an operator can see and retry when the cause is gone.
 
+What happens to a submission is an event, too, kept in the same statement or transaction (`events`).
+
 `bindings` are the standing orders, `starts` makes what they owe from the `jobs` it is written down in, and `forms` keeps
 what was submitted.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,7 +20,8 @@ from ..paging import uuid_cursor
 from ..principal import Principal
 from ..rows import SubmissionAnswer, SubmissionRow
 from ..storable import BYTES_MAX, check_object, check_text
-from .jobs import columns, failed_row, job_of
+from .events import Told
+from .jobs import Start, columns, failed_row, job_of
 from .starts import Starts, sql, submission_row
 
 #: How long the node that took a submission has for its starts before somebody else looks after them.
@@ -48,11 +51,15 @@ class Forms(Starts):
         now, real_now = owing[0]["now"], owing[0]["real_now"]
         submission_id = identity.new_instance_id(real_now)
         starts = await self._prepare(principal, owing, submission_id, 1, "submission.created", fields)
+        told = self._events.told(
+            tenant, "submission.created", submission_id=submission_id, form_id=form_id, revision=1, data=fields,
+            submitted_by=principal.user_id, changed_by=principal.user_id, at=now, real_now=real_now,
+        )  # fmt: skip
         key = request or RequestKey("", "", "", b"")
         row = await self._pool.fetchrow(
             sql.create, tenant, submission_id, form_id, encoded, principal.user_id, now,
             key.principal, key.route, key.key if request else None, key.body_hash, idempotency.TTL, GRACE,
-            *columns(starts),
+            *columns(starts), *told.columns,
         )  # fmt: skip
         if row is None:
             subject = await idempotency.known(self._pool, tenant, request)
@@ -68,7 +75,7 @@ class Forms(Starts):
             created_at=now,
             updated_at=now,
         )
-        return await self._answer(submission, starts)
+        return await self._carry_out(submission, starts, told if row["told"] else None)
 
     async def update(
         self,
@@ -82,7 +89,7 @@ class Forms(Starts):
         """
         Replace a submission's data and start what is bound to its update; its submitter or an operator may.
 
-        Instances that run already keep the data they were started with. Raises NotFoundError, ForbiddenError,
+        Instances of the submission that listen for it are told. They keep the data they were started with. Raises NotFoundError, ForbiddenError,
         PreconditionFailedError, InvalidError, KeyReusedError.
         """
         tenant, subject = principal.tenant_id, f"submission:{submission_id}"
@@ -112,12 +119,19 @@ class Forms(Starts):
             revision = before.revision + 1
             owing = await self._pool.fetch(sql.to_start, tenant, before.form_id, "submission.updated")
             starts = await self._prepare(principal, owing, before.id, revision, "submission.updated", fields)
+            told = self._events.told(
+                tenant, "submission.updated", submission_id=before.id, form_id=before.form_id, revision=revision,
+                data=fields, submitted_by=before.submitted_by, changed_by=principal.user_id, at=owing[0]["now"],
+                real_now=owing[0]["real_now"],
+            )  # fmt: skip
+            heard = False
             async with self._pool.acquire() as connection, connection.transaction():
                 made = await idempotency.claim(connection, tenant, request)
                 if made is None and await connection.fetchval(
                     sql.update, tenant, before.id, encoded, owing[0]["now"], before.revision
                 ):
                     await connection.execute(sql.add_jobs, tenant, GRACE, *columns(starts))
+                    heard = bool(await connection.fetchval(sql.tell, tenant, owing[0]["now"], *told.columns))
                     await idempotency.settle(connection, tenant, request, before.id)
                     await self._audit.record(
                         connection, tenant, "submission.updated", f"submission:{before.id}", {"revision": revision},
@@ -133,9 +147,18 @@ class Forms(Starts):
             now_there = await self.get(principal, before.id)
             assert now_there is not None, "submissions are never deleted"
             if updated:
-                return await self._answer(now_there, starts)
+                return await self._carry_out(now_there, starts, told if heard else None)
             before = now_there
         raise ConflictError("busy", "The submission is being changed by others all the time; try again.")
+
+    async def _carry_out(
+        self, submission: SubmissionRow, starts: Sequence[Start], told: Told | None
+    ) -> SubmissionAnswer:
+        """Start what is bound, and tell who listens, both at once."""
+        if told is None:
+            return await self._answer(submission, starts)
+        answer, _ = await asyncio.gather(self._answer(submission, starts), self._events.act(told))
+        return answer
 
     async def get(self, principal: Principal, submission_id: str) -> SubmissionRow | None:
         """Give a submission to its submitter, to operators and auditors; None to everybody else."""

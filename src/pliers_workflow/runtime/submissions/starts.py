@@ -25,6 +25,7 @@ from ..paging import uuid_cursor
 from ..principal import Principal
 from ..rows import DefinitionRow, FailedStart, SubmissionAnswer, SubmissionRow
 from ..storable import BYTES_MAX
+from .events import SubmissionEvents
 from .jobs import Job, Payload, Start, error_of, failed_row, failure_of, job_name, job_of
 
 if TYPE_CHECKING:
@@ -60,11 +61,19 @@ class Starter(Protocol):
 class Starts:
     """Makes starts, and lists and retries those that failed."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], catalog: Catalog, audit: Audit, start: Starter) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        catalog: Catalog,
+        audit: Audit,
+        start: Starter,
+        events: SubmissionEvents | None = None,
+    ) -> None:
         self._pool = pool
         self._catalog = catalog
         self._audit = audit
         self._start = start
+        self._events = events or SubmissionEvents()
         #: tenant and id of jobs that are done and not yet dropped
         self._done: list[tuple[str, str]] = []
         self._dropping: asyncio.Task[None] | None = None

@@ -14,7 +14,8 @@ ORDER BY b.created_at, b.id;
 -- name: create
 -- A submission, the starts it owes and its idempotency key: all or nothing, in one statement. No row comes back where the
 -- key is taken. The jobs are due a while later: whoever submits starts them at once, and only what a crash has
--- interrupted is found due. Served by idempotency_records_pkey.
+-- interrupted is found due. With it, where somebody listens, the event that tells of it. Served by idempotency_records_pkey,
+-- event_triggers_type_idx.
 WITH claimed AS (
     INSERT INTO idempotency_records (tenant_id, principal, route, key, body_hash, subject, command_id, expires_at)
     SELECT $1, $7, $8, $9, $10, $2, $2, now() + $11::interval WHERE $9::text IS NOT NULL
@@ -34,8 +35,31 @@ WITH claimed AS (
         CASE WHEN t.error IS NULL THEN 'ready' ELSE 'dead' END, t.error
     FROM made, unnest($13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
         AS t (id, instance_id, name, payload, error)
+), told AS (
+    INSERT INTO inbound_events (
+        tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt)
+    SELECT made.tenant_id, $18::text::uuid, $19::bytea, $20::text, $21::text::json, $6, $6, $6::timestamptz + $22::interval,
+        now() + $23::interval, 1
+    FROM made
+    WHERE EXISTS (
+        SELECT FROM event_triggers t
+        WHERE t.tenant_id = made.tenant_id AND t.event_type = ANY (ARRAY['submission.*', $20::text]) AND t.active)
+    RETURNING true
 )
-SELECT tenant_id, revision FROM made;
+SELECT tenant_id, revision, EXISTS (SELECT FROM told) AS told FROM made;
+
+-- name: tell
+-- An event about a submission, in the transaction that changes it; no row where nobody listens. Served by
+-- event_triggers_type_idx.
+INSERT INTO inbound_events (
+    tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt)
+SELECT made.tenant_id, $3::text::uuid, $4::bytea, $5::text, $6::text::json, $2, $2, $2::timestamptz + $7::interval,
+    now() + $8::interval, 1
+FROM (SELECT $1::text AS tenant_id) made
+WHERE EXISTS (
+    SELECT FROM event_triggers t
+    WHERE t.tenant_id = made.tenant_id AND t.event_type = ANY (ARRAY['submission.*', $5::text]) AND t.active)
+RETURNING true;
 
 -- name: add_jobs
 INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_at, payload, status, last_error)
