@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 from starlette.types import Receive, Scope, Send
 
-from pliers_workflow.runtime import idempotency
+from pliers_workflow.runtime import idempotency, tracing
 from pliers_workflow.runtime.answers import Overloaded
 from pliers_workflow.runtime.principal import Principal
 
@@ -78,9 +78,15 @@ class Dispatcher:
         method: str = scope["method"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
         endpoint: Endpoint | None = None
+        traceparent = headers.get(b"traceparent")
         try:
             endpoint, values = self._find(method, path)
-            reply = await self._answer(endpoint, values, method, path, base, scope, headers, receive)
+            answer = self._answer(endpoint, values, method, path, base, scope, headers, receive)
+            if traceparent is None:
+                reply = await answer
+            else:
+                with tracing.within(tracing.read(traceparent, headers.get(b"tracestate"))):
+                    reply = await answer
         except Exception as error:
             problem = problem_of(error, endpoint, method, path)
             body = problem_body(problem, base=base, path=quote(base + path, errors="replace"))

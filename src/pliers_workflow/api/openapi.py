@@ -39,6 +39,8 @@ once, and the first answer is given again. A refusal keeps nothing: the same cal
 
 **Lists** are paged: `limit`, and `cursor` with the page's `nextCursor`.
 
+**Traces.** `traceparent` and `tracestate` (W3C Trace Context) are kept with a command and handed on to all that it leads to.
+
 **Numbers** are exact: integers and decimals, never rounded to binary fractions.
 """
 

@@ -217,6 +217,15 @@ Order: TypeAlias = (
 )
 
 
+class Trace(Struct, frozen=True, omit_defaults=True):
+    """To what larger undertaking a command belongs (W3C Trace Context), for those who follow one through many systems."""
+
+    #: `traceparent`: version, trace, span, flags
+    parent: str
+    #: `tracestate`: what others hand along with it
+    state: str = ""
+
+
 class Command(Struct, frozen=True, omit_defaults=True):
     """An order, with who gives it and what it rests on."""
 
@@ -226,3 +235,5 @@ class Command(Struct, frozen=True, omit_defaults=True):
     order: Order
     #: the revision the caller has seen (If-Match); another one is refused as `revision_conflict`
     expected_revision: int | None = None
+    #: kept in the history row, and with what it leads to
+    trace: Trace | None = None

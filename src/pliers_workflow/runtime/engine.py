@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import structlog
+from msgspec.structs import replace
 
 from pliers_workflow.interpreter.commands import Actor, Command, StartInstance
 from pliers_workflow.interpreter.facts import User
@@ -23,6 +24,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import identity
 from pliers_workflow.storage.database import open_pool
 
+from . import tracing
 from .admission import Admission, queued
 from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
@@ -318,6 +320,9 @@ class Engine:
             return NotFound()
         if self._limited:
             command = queued(command)
+        trace = tracing.current()
+        if trace is not None:
+            command = replace(command, trace=trace)
         # No shield is needed: a caller's cancellation ends this future, and nothing but the answer hangs on it.
         return await self.pipeline.submit(tenant_id, instance_id.lower(), command, request, background=background)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from pliers_workflow.interpreter.commands import FireTimer, Order
+from pliers_workflow.interpreter.commands import FireTimer, Order, Trace
 from pliers_workflow.interpreter.effects import (
     AwaitEvent,
     CancelStep,
@@ -130,7 +130,7 @@ class Fold:
         self.hash = hash_
         self.instance = after
         for effect in outcome.effects:
-            self._owe(effect, at)
+            self._owe(effect, at, pending.command.trace)
         order = pending.command.order
         if type(order) is FireTimer and order.timer not in after.machine.timers:
             self._cancel_timer(order.timer)
@@ -145,7 +145,7 @@ class Fold:
         self.deferred = self.pendings[self.next :]
         self.pendings = self.pendings[: self.next]
 
-    def _owe(self, effect: Effect, at: datetime) -> None:
+    def _owe(self, effect: Effect, at: datetime, trace: Trace | None) -> None:
         assert self.instance is not None
         match effect:
             case OpenWorkItem():
@@ -161,13 +161,13 @@ class Fold:
             case CancelTimer():
                 self._cancel_timer(effect.timer)
             case ScheduleStep():
-                self._schedule(step_job(effect, self.instance), at)
+                self._schedule(step_job(effect, self.instance, trace), at)
             case CancelStep():
                 self._drop(effect.step)
             case SendOrder():
-                self._schedule(order_job(effect, self.instance, at), at)
+                self._schedule(order_job(effect, self.instance, at, trace), at)
             case StartChild():
-                self._schedule(child_job(effect, self.instance, at), at)
+                self._schedule(child_job(effect, self.instance, at, trace), at)
             case OpenIncident():
                 self.incidents[effect.incident.id] = (effect.incident, at, None, None)
             case CloseIncident():

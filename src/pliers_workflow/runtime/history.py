@@ -26,6 +26,7 @@ from pliers_workflow.interpreter.commands import (
     Order,
     ResolveIncident,
     StartInstance,
+    Trace,
     UpdateData,
 )
 from pliers_workflow.interpreter.events import Event
@@ -41,6 +42,7 @@ class RecordedCommand(Struct, frozen=True, omit_defaults=True):
     id: str
     actor: Actor
     order: Order
+    trace: Trace | None = None
 
 
 class Record(Struct, frozen=True, omit_defaults=True):
@@ -74,7 +76,15 @@ def encode_record(
     strip = _REPEATED.get(type(command.order))
     order = command.order if strip is None else strip(command.order)
     return _encoder.encode(
-        Record(format, instance_id, seq, at, RecordedCommand(command.id, command.actor, order), events, facts)
+        Record(
+            format,
+            instance_id,
+            seq,
+            at,
+            RecordedCommand(command.id, command.actor, order, command.trace),
+            events,
+            facts,
+        )
     )
 
 

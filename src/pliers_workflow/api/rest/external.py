@@ -108,7 +108,7 @@ def _settled(settled: bool | Rejection) -> Reply:
 
 def _task(task: ExternalTask) -> ExternalTaskView:
     step = task.step
-    run, timeout = step.payload.run, step.payload.timeout_ms
+    run, timeout, trace = step.payload.run, step.payload.timeout_ms, step.payload.trace
     assert step.lease_until is not None, "it has been claimed"
     return ExternalTaskView(
         id=step.id,
@@ -120,6 +120,8 @@ def _task(task: ExternalTask) -> ExternalTaskView:
         workflow=step.definition,
         attempt=step.payload.attempt,
         idempotency_key=step.attempt_id,
+        traceparent=None if trace is None else trace.parent,
+        tracestate=(trace.state or None) if trace else None,
         input=run.get("input") or {},
         configuration=run.get("configuration") or {},
         lease_until=step.lease_until,

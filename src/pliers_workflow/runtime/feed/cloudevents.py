@@ -2,7 +2,8 @@
 
 `id` is the event's own, for ever: instance, seq and index. `source` is the tenant at this engine's address, `subject` the
 instance. Extensions say which workflow it was (`workflowname`, `workflowversion`), where in the instance's history
-(`workflowseq`), and by what to partition (`partitionkey`, the instance). An event is made and encoded once for all who
+(`workflowseq`), and by what to partition (`partitionkey`, the instance), and to what trace the command belonged that made it (`traceparent`,
+`tracestate`: the extension for distributed tracing). An event is made and encoded once for all who
 are told of it on a node: once without what people have entered, and once with it.
 """
 
@@ -39,6 +40,8 @@ class CloudEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflowname: str | None = None
     workflowversion: str | None = None
     workflowseq: int
+    traceparent: str | UnsetType = UNSET
+    tracestate: str | UnsetType = UNSET
     data: Any = UNSET
 
 
@@ -85,7 +88,7 @@ class EventMaker:
         return self._made(envelope, with_data=True)
 
     def _made(self, envelope: Envelope, *, with_data: bool) -> CloudEvent:
-        row = envelope.row
+        row, trace = envelope.row, envelope.row.record.command.trace
         type_, subject = envelope.type, row.instance_id
         data: Any | UnsetType
         if RULES[type_].custom:
@@ -105,5 +108,7 @@ class EventMaker:
             workflowname=row.definition_name,
             workflowversion=row.version,
             workflowseq=row.seq,
+            traceparent=trace.parent if trace else UNSET,
+            tracestate=trace.state if trace and trace.state else UNSET,
             data=data,
         )

@@ -25,11 +25,11 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from pliers_workflow.interpreter.commands import CompleteStep, FailStep
+from pliers_workflow.interpreter.commands import CompleteStep, FailStep, Trace
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import canonical, queries
 
-from .. import idempotency
+from .. import idempotency, tracing
 from ..answers import ShuttingDown, TooManyWaiting
 from ..failures import DATABASE_AWAY
 from ..wakeups import Slumber
@@ -64,6 +64,8 @@ _TURNS: Final = 3
 _NONCE_BYTES: Final = 16
 _TOKEN_FORM: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{32})")
 
+_read_trace: Final = msgspec.json.Decoder(Trace).decode
+
 _GONE: Final = (
     "This task is not yours any more: its lease has lapsed, it was settled or cancelled, or the lease token is of another "
     "fetch. Drop what you have of it, and fetch again."
@@ -95,6 +97,8 @@ class _Held(Struct, frozen=True):
     queue: str
     attempt: int
     limited: bool
+    #: as JSON text
+    trace: str | None
 
 
 class ExternalTasks:
@@ -314,10 +318,13 @@ class ExternalTasks:
         if row is None or token is None:
             return _gone()
         held = _Held(**row)
-        settled = await settle(
-            self._execute, tenant_id, held.instance_id, result(held),
-            key=None if request is None else lambda suffix: _refused(request) if suffix else request,
-        )  # fmt: skip
+        # The worker's own trace, else the one that it was given along with the task.
+        trace = tracing.current() or (None if held.trace is None else _read_trace(held.trace))
+        with tracing.within(trace):
+            settled = await settle(
+                self._execute, tenant_id, held.instance_id, result(held),
+                key=None if request is None else lambda suffix: _refused(request) if suffix else request,
+            )  # fmt: skip
         if held.limited:
             with contextlib.suppress(*DATABASE_AWAY):
                 await self._release(tenant_id, held.queue, task_id)

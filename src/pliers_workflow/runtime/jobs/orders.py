@@ -23,6 +23,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.identity import is_uuid
 
+from .. import tracing
 from ..answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, RequestKey, ShuttingDown
 from ..errors import RequestError
 from ..failures import DATABASE_AWAY
@@ -83,6 +84,7 @@ class OrderDispatcher(_Dispatcher):
 
     async def _carry_out(self, tenant_id: str, job: ClaimedJob) -> Result:
         payload = read_order(job.payload)
+        tracing.adopt(payload.trace)
         if isinstance(payload.order, CompleteStep | FailStep):
             await settle(
                 self._execute, tenant_id, payload.to, payload.order, command_id=f"job:{job.id}",
@@ -128,6 +130,7 @@ class ChildStarter(_Dispatcher):
 
     async def _carry_out(self, tenant_id: str, job: ClaimedJob) -> Result:
         payload = read_child(job.payload)
+        tracing.adopt(payload.trace)
         wanted = f"{payload.workflow} {payload.version}" if payload.version else payload.workflow
         try:
             definition = await self._definition(tenant_id, payload)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from pliers_workflow.interpreter.commands import Order, Parent
+from pliers_workflow.interpreter.commands import Order, Parent, Trace
 from pliers_workflow.storage.batch_writes import Job
 
 if TYPE_CHECKING:
@@ -40,14 +40,17 @@ class StepPayload(Struct, frozen=True, omit_defaults=True):
     #: of the definition
     version: str = ""
     timeout_ms: int | None = None
+    #: of the command that owes it
+    trace: Trace | None = None
 
 
-class OrderPayload(Struct, frozen=True):
+class OrderPayload(Struct, frozen=True, omit_defaults=True):
     """An order for another instance."""
 
     #: whose it is
     to: str
     order: Order
+    trace: Trace | None = None
 
 
 class ChildPayload(Struct, frozen=True, omit_defaults=True):
@@ -62,6 +65,7 @@ class ChildPayload(Struct, frozen=True, omit_defaults=True):
     data: dict[str, Any] = {}
     context: dict[str, Any] = {}
     requester: str | None = None
+    trace: Trace | None = None
 
 
 read_step: Final = msgspec.json.Decoder(StepPayload, float_hook=Decimal).decode
@@ -80,7 +84,7 @@ def timer_job(timer: Timer) -> Job:
     return Job(kind=TIMER, name=timer.id, due_at=timer.due_at, clock=clock)
 
 
-def step_job(effect: ScheduleStep, instance: Instance) -> Job:
+def step_job(effect: ScheduleStep, instance: Instance, trace: Trace | None = None) -> Job:
     """The row of a step that workers run."""
     return Job(
         kind=STEP,
@@ -89,17 +93,17 @@ def step_job(effect: ScheduleStep, instance: Instance) -> Job:
         priority=effect.priority,
         queue=effect.queue,
         definition_name=instance.definition_name,
-        payload=StepPayload(effect.attempt, effect.payload, instance.version, effect.timeout_ms),
+        payload=StepPayload(effect.attempt, effect.payload, instance.version, effect.timeout_ms, trace),
     )
 
 
-def order_job(effect: SendOrder, instance: Instance, at: datetime) -> Job:
+def order_job(effect: SendOrder, instance: Instance, at: datetime, trace: Trace | None = None) -> Job:
     """The row of an order for another instance, due at once."""
-    payload = OrderPayload(effect.instance, effect.order)
+    payload = OrderPayload(effect.instance, effect.order, trace)
     return Job(kind=ORDER, name=effect.name, due_at=at, definition_name=instance.definition_name, payload=payload)
 
 
-def child_job(effect: StartChild, instance: Instance, at: datetime) -> Job:
+def child_job(effect: StartChild, instance: Instance, at: datetime, trace: Trace | None = None) -> Job:
     """The row of a sub-workflow's start, due at once."""
     payload = ChildPayload(
         to=effect.instance,
@@ -109,5 +113,6 @@ def child_job(effect: StartChild, instance: Instance, at: datetime) -> Job:
         data=effect.data,
         context=effect.context,
         requester=effect.requester,
+        trace=trace,
     )
     return Job(kind=CHILD, name=effect.name, due_at=at, definition_name=instance.definition_name, payload=payload)

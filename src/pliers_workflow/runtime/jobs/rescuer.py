@@ -16,12 +16,14 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 from msgspec import Struct
 
-from pliers_workflow.interpreter.commands import FailStep
+from pliers_workflow.interpreter.commands import FailStep, Trace
 from pliers_workflow.storage import leases, queries
 
+from .. import tracing
 from ..answers import EngineError
 from ..failures import DATABASE_AWAY
 from .lanes import LaneKey
@@ -55,6 +57,7 @@ class _Lapsed(Struct, frozen=True):
     name: str
     token: int
     attempt: int
+    trace: Any = None
 
 
 class LeaseRescuer:
@@ -132,6 +135,7 @@ class LeaseRescuer:
             lapsed.name, lapsed.attempt, LEASE_LAPSED,
             "The worker fell silent before it said what came of the step; whether it ran is not known.",
         )  # fmt: skip
+        tracing.adopt(None if lapsed.trace is None else msgspec.convert(lapsed.trace, Trace))
         try:
             settled = await settle(self._execute, lapsed.tenant_id, lapsed.instance_id, failure)
         except (EngineError, *DATABASE_AWAY) as error:

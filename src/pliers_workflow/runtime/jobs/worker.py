@@ -23,6 +23,7 @@ import structlog
 from pliers_workflow.interpreter.commands import CompleteStep, FailStep
 from pliers_workflow.storage import canonical, queries
 
+from .. import tracing
 from ..answers import EngineError, InstanceTooNew, ShuttingDown
 from ..failures import DATABASE_AWAY
 from ..wakeups import Slumber
@@ -190,6 +191,7 @@ class StepWorker:
 
     async def _live(self, running: _Running) -> None:
         step = running.step
+        tracing.adopt(step.payload.trace)
         try:
             outcome = await self._attempt(step)
             if isinstance(outcome, Postponed):

@@ -122,6 +122,7 @@ class SubscriptionReader(Reader):
                 instance_id=envelope.instance_id,
                 workflow=event.workflowname or "",
                 body=self._maker.encoded(envelope, with_data=self._with_data),
+                trace=envelope.row.record.command.trace,
             )
         )
         self._sent.add(envelope.id)

@@ -4,6 +4,7 @@
 -- name: task
 -- A task while the lease that this token names lasts. Served by workflow_jobs_pkey and step_slots_pkey.
 SELECT w.workflow_instance_id::text AS instance_id, w.name, w.queue, (w.payload ->> 'attempt')::int AS attempt,
+       (w.payload -> 'trace')::text AS trace,
        EXISTS (
            SELECT FROM step_slots s
            WHERE s.tenant_id = w.tenant_id AND s.job_id = w.id

@@ -150,7 +150,7 @@ SELECT
     (SELECT id::text FROM page ORDER BY due_at DESC, id DESC LIMIT 1) AS last_id,
     (SELECT json_agg(json_build_object(
         'id', id, 'instance_id', workflow_instance_id, 'name', name, 'token', fencing_token,
-        'attempt', payload -> 'attempt'))
+        'attempt', payload -> 'attempt', 'trace', payload -> 'trace'))
      FROM page WHERE lease_until <= now()) AS lapsed;
 
 -- name: requester

@@ -47,6 +47,9 @@ class ExternalTaskView(View, frozen=True, kw_only=True):
     attempt: int
     #: the same when this attempt is seen twice: give it to whatever must not act twice
     idempotency_key: str
+    #: W3C Trace Context of the request that led to this; send it along with what you call, and with the result
+    traceparent: str | None
+    tracestate: str | None
     #: of the step's `inputMapping`
     input: Json
     #: of the step itself: its `topic`

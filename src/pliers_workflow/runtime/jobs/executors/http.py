@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pliers_workflow.storage import canonical
 
+from ... import tracing
 from ...outbound import OutboundError
 from ..failures import StepFailure
 from . import calls
@@ -56,6 +57,7 @@ class HttpExecutor:
             headers["Idempotency-Key"] = step.attempt_id
         if "accept" not in names:
             headers["Accept"] = "application/json, */*;q=0.5"
+        headers |= tracing.headers(step.payload.trace, headers)
         url = str(configuration.get("url", ""))
         timeout_ms = step.payload.timeout_ms
         try:

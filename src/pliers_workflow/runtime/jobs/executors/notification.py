@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pliers_workflow.interpreter.facts import Members, User
 from pliers_workflow.storage import canonical, queries
 
+from ... import tracing
 from ...outbound import OutboundError
 from ...outbound.signing import webhook_headers
 from ..failures import StepFailure
@@ -86,7 +87,7 @@ class NotificationExecutor:
 
     async def _send(self, step: ClaimedStep, url: str, body: bytes) -> None:
         now = datetime.now(UTC)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **tracing.headers(step.payload.trace, {})}
         if self._settings.webhook_secret:
             message_id = f"{step.instance_id}:{step.name}"
             headers |= webhook_headers([self._settings.webhook_secret], message_id, int(now.timestamp()), body)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
+from pliers_workflow.interpreter.commands import Trace
+
 from ...outbound.errors import OutboundError
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Message(Struct, frozen=True):
     workflow: str
     #: the CloudEvent, in JSON
     body: bytes
+    #: of the command that made it
+    trace: Trace | None = None
 
 
 class TransportError(Exception):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
+from ... import tracing
 from ...feed.cloudevents import MEDIA_TYPE
 from ...outbound.errors import OutboundError
 from ...outbound.signing import webhook_headers
@@ -45,6 +46,7 @@ class WebhookTransport:
         keys = [each.secret for each in self._secrets if each.until is None or each.until > now]
         headers = {
             **self._sink.headers,
+            **tracing.headers(message.trace, self._sink.headers),
             "content-type": f"{MEDIA_TYPE}; charset=utf-8",
             **webhook_headers(keys, message.key, int(time.time()), message.body),
         }
