@@ -104,6 +104,35 @@ async def test_a_task_is_fetched_and_completed(shop: Print) -> None:
     assert refused.json()["code"] == "step_gone"
 
 
+async def test_a_task_that_is_given_back_is_another_workers_at_once(shop: Print) -> None:
+    """With the same key, as the same attempt, off the limit's account; who gave it back has nothing more to say of it."""
+    await shop.admin("PUT", "/step-limits/external:printing", {"maxRunning": 1}, status=200)
+    shop.engine.step_claims.sweep()
+    instance = await shop.begin()
+    (task,) = await shop.fetch(workerId="one")
+    assert await shop.fetch(workerId="two") == []
+    await shop.say(task, "give-back", 204)
+    for what, body in (("give-back", {}), ("heartbeat", {}), ("complete", {"output": {"pages": 1}})):
+        assert (await shop.say(task, what, 409, **body)).json()["code"] == "step_gone"
+    (again,) = await shop.fetch(workerId="two")
+    assert (again["attempt"], again["idempotencyKey"]) == (1, task["idempotencyKey"])
+    assert again["leaseToken"] != task["leaseToken"]
+    await shop.say(again, "complete", 204, output={"pages": 3})
+    assert (await shop.look(instance))["instanceData"]["pages"] == 3
+
+
+async def test_a_fetch_that_waits_gets_what_is_given_back(shop: Print) -> None:
+    """It is woken, and does not find it by chance."""
+    await shop.begin()
+    (task,) = await shop.fetch()
+    waiting = asyncio.create_task(shop.fetch(workerId="two", waitSeconds=20))
+    while not shop.engine.external_tasks.waiting:
+        await asyncio.sleep(0)
+    await shop.say(task, "give-back", 204)
+    (again,) = await waiting
+    assert again["id"] == task["id"]
+
+
 async def test_an_answer_that_was_lost_is_given_again(shop: Print) -> None:
     """Under the same Idempotency-Key a result counts once; with another body it is refused."""
     await shop.begin()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow import exact
 from pliers_workflow.plugins import Cancelled, Context, DeclarationError, Permanent, calling, declaring, plugin
 
 from . import samples
@@ -128,7 +129,7 @@ def cancelled(made: Context) -> Context:
 
 
 def test_examples_in_the_docstrings() -> None:
-    for module in (declaring, calling):
+    for module in (declaring, exact):
         results = doctest.testmod(module)
         assert results.attempted > 0
         assert results.failed == 0

@@ -45,6 +45,7 @@ BODIES: Final[Mapping[str, Any]] = {
     "put_step_limit": {"maxRunning": 20, "rate": 100, "perSeconds": 60},
     "fetch_external_tasks": {"topics": ["printing"], "workerId": "printer-1", "maxTasks": 5, "waitSeconds": 20},
     "heartbeat_external_task": {"leaseToken": "…", "leaseSeconds": 60},
+    "give_back_external_task": {"leaseToken": "…"},
     "complete_external_task": {"leaseToken": "…", "output": {"pages": 3}},
     "fail_external_task": {
         "leaseToken": "…",

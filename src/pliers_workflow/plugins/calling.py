@@ -5,13 +5,12 @@ The engine calls this in its own process and in the plugin's; it is not for auth
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from pydantic import ValidationError
+
+from pliers_workflow.exact import plain
 
 from .errors import FAILED, Permanent, PluginFailure, Retryable
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 #: Problems of one value that are told.
 _PROBLEMS_MAX: Final = 20
 _TEXT_MAX: Final = 300
-_DEPTH_MAX: Final = 200
 
 
 def arguments(
@@ -61,27 +59,6 @@ def output_of(plugin: Plugin, value: Any) -> Any:
         raise Permanent("OUTPUT_INVALID", message) from None
 
 
-def plain(value: Any) -> Any:
-    """
-    A value as JSON has it: objects, lists, texts, exact numbers, truth values, null. Raises TypeError, ValueError.
-
-    >>> plain({"price": 1.1, "codes": ("a", "b")})
-    {'price': Decimal('1.1'), 'codes': ['a', 'b']}
-    """
-    made = msgspec.to_builtins(value, builtin_types=(Decimal,), str_keys=True, enc_hook=_other)
-    return _exact(made, 0)
-
-
-def told(value: object) -> str:
-    """
-    Any text as one that can be kept and sent.
-
-    >>> told("half of a pair \\ud800")
-    'half of a pair ?'
-    """
-    return str(value).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
 def failure_of(plugin: Plugin, error: BaseException) -> PluginFailure:
     """Any exception of a plugin as a failure that says what comes next. The text of an unknown one is not told."""
     if isinstance(error, PluginFailure):
@@ -104,26 +81,3 @@ def _problems(error: ValidationError) -> list[dict[str, str]]:
         {"at": "".join(f"/{part}" for part in each["loc"]), "message": each["msg"][:_TEXT_MAX]}
         for each in error.errors(include_url=False, include_context=False, include_input=False)[:_PROBLEMS_MAX]
     ]
-
-
-def _other(value: object) -> object:
-    dump = getattr(value, "model_dump", None)  # a pydantic model's
-    if callable(dump):
-        return dump(by_alias=True)
-    raise TypeError(f"a {type(value).__name__} has no place in it")
-
-
-def _exact(value: Any, depth: int) -> Any:
-    if depth > _DEPTH_MAX:
-        raise ValueError("it is nested too deeply")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("a number in it is not finite")
-        return Decimal(repr(value))
-    if isinstance(value, Decimal) and not value.is_finite():
-        raise ValueError("a number in it is not finite")
-    if isinstance(value, list | tuple):
-        return [_exact(each, depth + 1) for each in value]
-    if isinstance(value, dict):
-        return {key: _exact(each, depth + 1) for key, each in value.items()}
-    return value

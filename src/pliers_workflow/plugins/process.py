@@ -22,7 +22,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from .calling import arguments, failure_of, output_of, told
+from pliers_workflow.exact import told
+
+from .calling import arguments, failure_of, output_of
 from .context import Context
 from .declaring import Plugin
 from .errors import Cancelled, Permanent, PluginFailure, Retryable

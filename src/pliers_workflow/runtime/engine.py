@@ -159,7 +159,10 @@ class Engine:
         )
         self.dead_jobs = DeadJobs(pool, self.audit, wake=lambda kind: self.wakeups.wake(job(kind)))
         self.step_worker = StepWorker(pool, self.execute, self.step_claims, self.executors, settings, owner=self.node)
-        self.external_tasks = ExternalTasks(pool, self.execute, self.step_claims, settings, draining=self.draining)
+        self.external_tasks = ExternalTasks(
+            pool, self.execute, self.step_claims, settings, draining=self.draining,
+            wake=lambda: self.wakeups.wake(job(STEP)),
+        )  # fmt: skip
         self.rescuer = LeaseRescuer(pool, self.execute, settings, owner=self.node)
         self.orders = OrderDispatcher(pool, self.execute, settings, owner=self.node)
         self.children = ChildStarter(pool, self.execute, self.catalog, settings, owner=self.node)

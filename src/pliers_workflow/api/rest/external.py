@@ -14,6 +14,7 @@ from .wire.external import (
     FailInput,
     FetchedView,
     FetchInput,
+    GiveBackInput,
     HeartbeatInput,
     LeaseView,
 )
@@ -63,6 +64,24 @@ async def heartbeat_external_task(call: Call, id: TaskId, body: HeartbeatInput) 
     if isinstance(until, Rejection):
         raise ApiError.of(until)
     return Reply(LeaseView(lease_until=until))
+
+
+@routes.post(
+    "/external-tasks/{id}/give-back",
+    "Give a task back",
+    permissions=_WORKER,
+    problems=("step_gone",),
+)
+async def give_back_external_task(call: Call, id: TaskId, body: GiveBackInput) -> Reply:
+    """
+    Leave a task to other workers at once, as when a worker stops. It uses up no attempt.
+
+    What it has done so far should not matter: the next worker begins anew, with the same idempotency key.
+    """
+    refused = await call.engine.external_tasks.give_back(call.principal.tenant_id, id.lower(), body.lease_token)
+    if refused is not None:
+        raise ApiError.of(refused)
+    return Reply(None)
 
 
 @routes.post(

@@ -112,8 +112,11 @@ class ExternalTasks:
         settings: Settings,
         *,
         draining: asyncio.Event,
+        wake: Callable[[], None],
     ) -> None:
+        """`wake` tells every node that a step may be due."""
         self._pool = pool
+        self._wake_all = wake
         self._execute = execute
         self._claims = claims
         self._output_size_max = settings.steps.output_size_max
@@ -249,6 +252,19 @@ class ExternalTasks:
             _sql.renew, tenant_id, task_id, token.fencing, token.nonce, timedelta(seconds=lease)
         )
         return until or _gone()
+
+    async def give_back(self, tenant_id: str, task_id: str, lease_token: str) -> None | Rejection:
+        """Leave a task to other workers at once; it uses up no attempt. None, or why it cannot be (`step_gone`)."""
+        token = _read(lease_token)
+        queue = None
+        if token is not None:
+            queue = await self._pool.fetchval(_sql.give_back, tenant_id, task_id, token.fencing, token.nonce)
+        if queue is None:
+            return _gone()
+        self._claims.reopen(tenant_id, queue)
+        self._claims.sweep()  # it may lie behind the marks
+        self._wake_all()
+        return None
 
     async def complete(
         self, principal: Principal, task_id: str, lease_token: str, output: Any, *, request: RequestKey | None = None

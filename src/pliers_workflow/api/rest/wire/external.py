@@ -78,6 +78,12 @@ class LeaseView(View, frozen=True, kw_only=True):
     lease_until: datetime
 
 
+class GiveBackInput(Input, frozen=True, kw_only=True):
+    """A task that its worker will not do."""
+
+    lease_token: LeaseToken
+
+
 class CompleteInput(Input, frozen=True, kw_only=True):
     """What a task gave."""
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from pliers_workflow.exact import told
 from pliers_workflow.plugins import Cancelled, Context, Permanent, PluginFailure, Retryable
-from pliers_workflow.plugins.calling import arguments, failure_of, output_of, told
+from pliers_workflow.plugins.calling import arguments, failure_of, output_of
 from pliers_workflow.plugins.process import Request, Said
 from pliers_workflow.storage import canonical
 
