@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pliers_workflow.storage.migrations import migrate
 
-from . import in_process, limit, nodes, over_http
+from . import in_process, later, limit, nodes, over_http
 from .in_process import Load
 from .workload import prepare
 
@@ -97,7 +97,49 @@ async def measure(server_dsn: str, arguments: argparse.Namespace) -> dict[str, A
             f"{after.rate / before.rate:.2f} of {before.rate:,.0f} on an empty database; "
             f"{memory:,.0f} bytes of memory for each; inbox of their manager {inbox:.2f} ms"
         )
+    if not arguments.no_later:
+        figures |= await measure_later(server_dsn, seconds, arguments.timers)
     return figures
+
+
+async def measure_later(server_dsn: str, seconds: float, count: int) -> dict[str, Any]:
+    """Steps through the job table, and timers that are due at once; their figures by name."""
+    console.print("steps …")
+    steps = await later.steps(await fresh(server_dsn, "bench_steps"), seconds=seconds)
+    console.print(
+        f"steps through the job table: {steps.engine:,.0f} a second, {steps.over_raw:.2f} of the raw claims and deletes "
+        f"({steps.raw:,.0f})"
+    )
+    figures: dict[str, Any] = {
+        "steps_per_second": round(steps.engine),
+        "raw_claims_per_second": round(steps.raw),
+        "steps_over_raw_claims": round(steps.over_raw, 3),
+    }
+    if not count:
+        return figures
+    console.print(f"{count:,} timers due at once (the instances take a minute or two to make) …")
+    timers = await later.timers(await fresh(server_dsn, "bench_timers"), count=count)
+    quantiles = {
+        f"beside_timers_{when}_p{share}_ms": round(later.quantile(latencies, share / 100), 2)
+        for when, latencies in (("before", timers.before), ("meanwhile", timers.meanwhile))
+        for share in (50, 99)
+    }
+    console.print(
+        f"{count:,} timers due at once: {timers.rate:,.0f} a second, late by {timers.late_p50:.1f} s (p50) and "
+        f"{timers.late_p99:.1f} s (p99); 100 transitions a second beside them took {quantiles['beside_timers_before_p50_ms']} / "
+        f"{quantiles['beside_timers_before_p99_ms']} ms (p50 / p99) before, {quantiles['beside_timers_meanwhile_p50_ms']} / "
+        f"{quantiles['beside_timers_meanwhile_p99_ms']} ms meanwhile"
+    )
+    return (
+        figures
+        | quantiles
+        | {
+            "timers": count,
+            "timers_per_second": round(timers.rate),
+            "timers_late_p50_s": round(timers.late_p50, 2),
+            "timers_late_p99_s": round(timers.late_p99, 2),
+        }
+    )
 
 
 def table(loads: dict[str, Load], reached: limit.Limit) -> dict[str, Any]:
@@ -156,6 +198,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="for each load")
     parser.add_argument("--waiting", type=int, default=100_000, help="waiting instances to add; 0: leave that out")
     parser.add_argument("--no-http", action="store_true")
+    parser.add_argument("--no-later", action="store_true", help="leave out steps and timers")
+    parser.add_argument("--timers", type=int, default=100_000, help="timers due at once; 0: leave that out")
     arguments = parser.parse_args()
     console.print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
     with server(arguments.database_url) as dsn:

@@ -160,20 +160,22 @@ async def _clone_waiting(engine: Engine, cast: Cast, count: int) -> None:
     )
     assert isinstance(submitted, Accepted)
     async with engine.pool.acquire() as connection:
-        await clone_waiting(connection, source, count)
+        await clone_rows(connection, source, count)
     await after_bulk_load(engine.pool)
 
 
-async def clone_waiting(connection: Any, source: str, count: int) -> None:
-    """Copy an instance `count` times: its row, its history and its open work items."""
+async def clone_rows(connection: Any, source: str, count: int, *, jobs: bool = False) -> list[str]:
+    """Copy an instance `count` times: its row, its history, its work items, and its jobs; the copies' ids."""
     await connection.execute("SET statement_timeout = 0")
     for table, key in (
         ("workflow_instances", "id"),
         ("workflow_execution_history", "workflow_instance_id"),
         ("workflow_approvals", "workflow_instance_id"),
+        *([("workflow_jobs", "workflow_instance_id")] if jobs else []),
     ):
         await connection.execute(await _clone_sql(connection, table, key), source, count)
     await connection.execute("SET statement_timeout = 10000")
+    return [f"{source[:24]}{number << 16:012x}" for number in range(1, count + 1)]
 
 
 async def _clone_sql(connection: Any, table: str, key: str) -> str:
@@ -183,12 +185,15 @@ async def _clone_sql(connection: Any, table: str, key: str) -> str:
         table,
     )
     names = [row["column_name"] for row in rows]
-    # A clone's id is the source's with its last twelve digits counted up; rows of its own get any id.
-    clone = "(left($1::uuid::text, 24) || lpad(to_hex(n), 12, '0'))::uuid"
+    # A copy's id is the source's with its last 48 bits counted up in steps of 65,536. The ids of an instance's rows are its
+    # own with something mixed into these bits (`storage.identity`), which the copies' rows have, too.
+    mixed = "(('x' || right(s.id::text, 12))::bit(48)::bigint # ('x' || right($1::uuid::text, 12))::bit(48)::bigint)"
+    copy = "(left($1::uuid::text, 24) || lpad(to_hex(n::bigint << 16), 12, '0'))::uuid"
+    row = f"(left(s.id::text, 24) || lpad(to_hex((n::bigint << 16) # {mixed}), 12, '0'))::uuid"
     values = ", ".join(
-        clone
+        copy
         if name == key
-        else "gen_random_uuid()"
+        else row
         if name == "id"
         else "nextval('workflow_history_position')"
         if name == "position"

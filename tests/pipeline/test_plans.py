@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.in_process import clone_waiting
+from benchmarks.in_process import clone_rows
 from pliers_workflow.interpreter.commands import FireTrigger, RecordDecision
 from pliers_workflow.runtime.answers import Accepted
 
@@ -55,7 +55,7 @@ async def test_batches_stay_on_their_indexes_when_the_tables_grow(make_world: Ca
     source = (await start(1))[0]
     assert isinstance(await world.do(source, "ada", FireTrigger("submit")), Accepted)
     async with world.engine.pool.acquire() as connection:
-        await clone_waiting(connection, source, 20_000)
+        await clone_rows(connection, source, 20_000)
     instances = await start(40)
     await asyncio.sleep(1.1)  # the tables are looked at once a second while they are young; there is no signal for it
     await _approve(world, instances[:8])

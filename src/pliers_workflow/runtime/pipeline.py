@@ -99,7 +99,7 @@ class Pipeline:
         self._format = FORMAT
         self.facts = FactCache()
         self._recent = RecentInstances()
-        self._queue = CommandQueue()
+        self._queue = CommandQueue(settings.batches_in_flight)
         self._key_ttl = timedelta(seconds=settings.idempotency_ttl)
         self._aside = Aside(
             pool,
@@ -196,7 +196,7 @@ class Pipeline:
                 await self._queue.wait()
                 await self._gather()
                 # another worker may have taken what this one was woken for
-                batch = self._queue.take(self._share(), self._settings.fold_max) if self._queue.ready() else []
+                batch = self._queue.take(self._share(), self._settings.fold_max)
                 if not batch:
                     if self._closing and not self._aside.tasks and not self._queue.length:
                         return
@@ -223,7 +223,7 @@ class Pipeline:
                         for pending in pendings:
                             pending.fail(EngineError(f"the engine failed on this command: {error!r}"))
                 finally:
-                    self._queue.in_flight -= 1
+                    self._queue.end(batch)
                     for key, _ in batch:
                         if key not in self._aside.keys:
                             self._queue.release(key)
@@ -244,9 +244,9 @@ class Pipeline:
 
     def _share(self) -> int:
         """Commands for the next batch: all that wait, or a worker's part where there is enough for several."""
-        settings = self._settings
-        length = self._queue.length
-        resting = len(self._workers) - self._queue.in_flight
+        settings, queue = self._settings, self._queue
+        length = queue.length - queue.background_length or queue.background_length
+        resting = len(self._workers) - queue.in_flight
         if length >= 2 * FURTHER_BATCH_MIN and resting > 1:
             length = max(FURTHER_BATCH_MIN, -(-length // resting))
         return min(settings.batch_size_max, length)

@@ -1,8 +1,12 @@
 """Commands that wait for a batch.
 
 Commands of one instance stay in the order in which they came, and are in one batch at a time. Tenants take turns, so that
-one with ten thousand commands does not keep another's single one waiting; what people wait for goes before background
-work, which keeps a share of every batch.
+one with ten thousand commands does not keep another's single one waiting.
+
+What people wait for goes before background work (timers, results of steps, events), of which there may be a hundred thousand
+at one moment. A few background commands come along in every batch, so that they get on in any case. Batches of nothing else
+are small and one at a time while people are about, and always leave one worker free, so that whoever comes meanwhile waits
+for neither.
 """
 
 from __future__ import annotations
@@ -29,8 +33,13 @@ Key = tuple[str, str]
 #: before them instead; with many, one batch is interpreted while another is written. Figures: decision 0009.
 FURTHER_BATCH_MIN: Final = 32
 
-#: The part of a batch that background work may have while people wait.
-_BACKGROUND_SHARE: Final = 8
+#: Background commands that come along in a batch that somebody waits for.
+BACKGROUND_BESIDE: Final = 8
+#: Background commands in a batch of nothing else: while somebody was there in the last seconds, and else.
+BACKGROUND_BATCH_MIN: Final = 32
+BACKGROUND_BATCH_MAX: Final = 256
+#: Seconds for which somebody is about who has given a command.
+ABOUT: Final = 2.0
 
 
 class Pending:
@@ -127,16 +136,21 @@ class _Turns:
 class CommandQueue:
     """See the module. Used from one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, batches_in_flight: int = 1) -> None:
+        """`batches_in_flight`: how many batches there may be at a time."""
+        self._background_in_flight_max = max(1, batches_in_flight - 1)
+        self._about_until = float("-inf")
         self._slots: dict[Key, _Slot] = {}
         self._interactive = _Turns()
         self._background = _Turns()
         self._arrivals: deque[Pending] = deque()
         self._idle: list[asyncio.Future[Any]] = []
-        #: commands that wait
+        #: commands that wait, and those of them that are background work
         self.length = 0
-        #: batches that were taken and are not committed yet; counted down by who took them
+        self.background_length = 0
+        #: batches that were taken and are not committed yet (`end` counts down), and those of nothing but background work
         self.in_flight = 0
+        self.background_in_flight = 0
 
     def put(self, pending: Pending) -> None:
         """Append a command."""
@@ -145,8 +159,9 @@ class CommandQueue:
         if slot is None:
             slot = self._slots[key] = _Slot()
         slot.commands.append(pending)
-        pending.queued = True
-        self.length += 1
+        self._count(pending, queued=True)
+        if not pending.background:
+            self._about_until = pending.enqueued_at + ABOUT
         self._arrivals.append(pending)
         if not slot.busy and not slot.queued:
             self._enqueue(key, slot, front=False)
@@ -156,14 +171,12 @@ class CommandQueue:
         slot = self._slots[key]
         slot.commands.extendleft(reversed(commands))
         for pending in commands:
-            pending.queued = True
-        self.length += len(commands)
+            self._count(pending, queued=True)
 
     def take_first(self, key: Key) -> Pending:
         """Take the first command of a busy instance out of the queue."""
         pending = self._slots[key].commands.popleft()
-        pending.queued = False
-        self.length -= 1
+        self._count(pending, queued=False)
         return pending
 
     def release(self, key: Key) -> None:
@@ -176,30 +189,72 @@ class CommandQueue:
             del self._slots[key]
 
     def take(self, limit: int, fold_max: int) -> list[tuple[Key, list[Pending]]]:
-        """The next batch: up to about `limit` commands, of each instance at most `fold_max`; its instances are busy."""
+        """
+        The next batch; its instances are busy. Empty: nothing should be taken now.
+
+        Up to `limit` commands that somebody waits for, with some background work; or background work only, less of it. Of
+        each instance at most `fold_max`.
+        """
         batch: list[tuple[Key, list[Pending]]] = []
-        count = 0
-        share = limit - (limit // _BACKGROUND_SHARE if self._background else 0)
-        for turns, until in ((self._interactive, share), (self._background, limit), (self._interactive, limit)):
-            while turns and count < until:
-                key = turns.pop()
-                slot = self._slots[key]
-                slot.queued, slot.busy = False, True
-                commands: list[Pending] = []
-                while slot.commands and len(commands) < fold_max and count < limit:
-                    pending = slot.commands.popleft()
-                    pending.taken, pending.queued = True, False
-                    commands.append(pending)
-                    count += 1
-                batch.append((key, commands))
-        self.length -= count
+        if self._interactive_ready():
+            self._fill(batch, self._interactive, limit, fold_max)
+            self._fill(batch, self._background, BACKGROUND_BESIDE, fold_max)
+        elif self._background_ready():
+            most = BACKGROUND_BATCH_MIN if self._somebody_about() else BACKGROUND_BATCH_MAX
+            self._fill(batch, self._background, min(limit, most), fold_max)
+            self.background_in_flight += 1
         if batch:
             self.in_flight += 1
+            self._wake_for_more()
         return batch
+
+    def end(self, batch: Sequence[tuple[Key, Sequence[Pending]]]) -> None:
+        """A batch that was taken is not in flight any more."""
+        self.in_flight -= 1
+        if all(pending.background for _, pendings in batch for pending in pendings):
+            self.background_in_flight -= 1
 
     def ready(self) -> bool:
         """Whether a batch should be taken now."""
-        return bool(self._interactive or self._background) and (self.in_flight == 0 or self.length >= FURTHER_BATCH_MIN)
+        return self._interactive_ready() or self._background_ready()
+
+    def _interactive_ready(self) -> bool:
+        """Batches of background work are not waited for."""
+        if not self._interactive:
+            return False
+        others = self.in_flight - self.background_in_flight
+        return others == 0 or self.length - self.background_length >= FURTHER_BATCH_MIN
+
+    def _background_ready(self) -> bool:
+        most = 1 if self._somebody_about() else self._background_in_flight_max
+        if not self._background or self.background_in_flight >= most:
+            return False
+        return self.in_flight == 0 or self.background_length >= FURTHER_BATCH_MIN
+
+    def _somebody_about(self) -> bool:
+        return time.monotonic() < self._about_until
+
+    def _fill(self, batch: list[tuple[Key, list[Pending]]], turns: _Turns, limit: int, fold_max: int) -> None:
+        count = 0
+        while turns and count < limit:
+            key = turns.pop()
+            slot = self._slots[key]
+            slot.queued, slot.busy = False, True
+            commands: list[Pending] = []
+            while slot.commands and len(commands) < fold_max and count < limit:
+                pending = slot.commands.popleft()
+                pending.taken = True
+                self._count(pending, queued=False)
+                commands.append(pending)
+                count += 1
+            batch.append((key, commands))
+
+    def _count(self, pending: Pending, *, queued: bool) -> None:
+        pending.queued = queued
+        change = 1 if queued else -1
+        self.length += change
+        if pending.background:
+            self.background_length += change
 
     async def wait(self) -> None:
         """Wait until there may be something to take."""
@@ -234,6 +289,9 @@ class CommandQueue:
         slot.queued = True
         turns = self._background if slot.commands[0].background else self._interactive
         turns.append(key, front=front)
+        self._wake_for_more()
+
+    def _wake_for_more(self) -> None:
         if self._idle and self.ready():
             waiter = self._idle.pop()
             if not waiter.done():
