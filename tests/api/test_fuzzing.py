@@ -68,6 +68,8 @@ async def test_no_request_breaks_the_description(company: World, address: str) -
     binding = (await company.admin("POST", "/submission-bindings", binding_body, status=201)).json()
     hook = {"type": "webhook", "url": "https://hooks.example.com"}
     made = await company.admin("POST", "/event-subscriptions", {"name": "fuzzed", "sink": hook}, status=201)
+    post = {"type": "redis", "url": "redis://redis.example.com", "stream": "s"}
+    source = await company.admin("POST", "/event-sources", {"name": "fuzzed", "broker": post}, status=201)
     known = {
         "/workflow-instances/": {"id": instance["id"]},
         "/workflows/": {"id": "expense", "v": "1.0.0"},
@@ -77,6 +79,7 @@ async def test_no_request_breaks_the_description(company: World, address: str) -
         "/submissions/": {"id": form["id"]},
         "/submission-bindings/": {"id": binding["id"]},
         "/event-subscriptions/": {"id": made.json()["id"]},
+        "/event-sources/": {"id": source.json()["id"]},
         "/tenants/": {"id": "default"},
         "/problems/": {"code": "guard_failed"},
     }

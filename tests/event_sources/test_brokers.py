@@ -13,9 +13,12 @@ from urllib.parse import urlsplit
 import aio_pika
 import nats
 import pytest
-from nats.js.api import StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from redis.asyncio import Redis
 
+from pliers_workflow.runtime.event_sources.brokers import rabbitmq
+from pliers_workflow.runtime.outbound.guard import Guard
+from pliers_workflow.settings import OutboundSettings
 from tests.feed.brokers import AMQP, NATS, REDIS, cable, need_server, private_nats, private_redis
 
 from .office import Office, Publish, body, office_on, tell
@@ -118,6 +121,25 @@ async def test_nats_goes_away(database: str, tmp_path: Path) -> None:
         await office.publish()
         source = await office.source(stream.broker)
         await through_an_outage(office, source, stream.publish, server.kill, server.start)
+
+
+async def test_nats_gave_to_a_reader_that_died(office: Office, stream: Stream) -> None:
+    """What was given and not acknowledged comes again before what lies behind it: whoever reads next waits for that."""
+    await office.publish()
+    client = await nats.connect(NATS)
+    jetstream = client.jetstream()
+    wanted = ConsumerConfig(durable_name="pliers", ack_policy=AckPolicy.EXPLICIT, ack_wait=2)
+    await jetstream.add_consumer(stream.name, wanted)
+    await tell(stream.publish, PARCELS[:2], range(4))
+    dead = await jetstream.pull_subscribe_bind(consumer="pliers", stream=stream.name)
+    given = await dead.fetch(5, timeout=5)
+    assert [json.loads(each.data)["id"] for each in given] == ["P-0/0", "P-1/0", "P-0/1", "P-1/1", "P-0/2"]
+    await client.close()
+    source = await office.source(stream.broker)
+    await office.parcels(dict.fromkeys(PARCELS[:2], 4))
+    assert (await office.look(source))["lastError"] is None
+    order = await office.engine.pool.fetch("SELECT event ->> 'id' AS name FROM inbound_events ORDER BY id")
+    assert [row["name"] for row in order] == [f"{parcel}/{number}" for number in range(4) for parcel in PARCELS[:2]]
 
 
 async def test_nats_as_it_should_not_be(office: Office, stream: Stream) -> None:
@@ -236,6 +258,31 @@ async def test_rabbitmq_as_it_should_not_be(office: Office, queue: Queue) -> Non
     await office.parcels({"P-0": 1})
 
 
+async def test_rabbitmq_loses_the_queue(office: Office, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is deleted is told as that, though the broker says nothing; declared again, it is read again."""
+    monkeypatch.setattr(rabbitmq, "_LOOK_EVERY", 0.1)
+    await office.publish()
+    source = await office.source(queue.broker())
+    await queue.publish("P-0", 0)
+    await office.parcels({"P-0": 1})
+    await queue.queue.delete(if_unused=False, if_empty=False)
+    seen = await office.until(lambda seen: seen["failingSince"] is not None, source)
+    queue.queue = await queue.channel.declare_queue(queue.name, durable=True)
+    await queue.publish("P-0", 1)
+    await office.parcels({"P-0": 2})
+    assert seen["lastError"]
+
+
+async def test_addresses_are_guarded_by_name(database: str, entries: Entries) -> None:
+    """A name that leads to this machine is not connected to, unless an operator has allowed it."""
+    async with office_on(database) as office:
+        office.engine.outbound.guard = Guard(OutboundSettings())
+        url = f"redis://localhost:{urlsplit(REDIS).port}/0"
+        source = await office.source({**entries.broker, "url": url})
+        seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+        assert "outbound.allowed_hosts" in seen["lastError"]
+
+
 # -- Redis -------------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +339,22 @@ async def test_redis(office: Office, entries: Entries) -> None:
     await office.parcels({"P-0": 5})
     await office.until(lambda seen: seen["received"] == 5 and seen["rejected"] == 1, source)
     assert await entries.pending() == 0
+
+
+async def test_redis_loses_the_group(office: Office, entries: Entries) -> None:
+    """Somebody removes the group, or the stream with it: it is made anew, and what comes again is known."""
+    await office.publish()
+    source = await office.source(entries.broker)
+    await tell(entries.publish, PARCELS, range(3))
+    await office.parcels(dict.fromkeys(PARCELS, 3))
+    async with Redis.from_url(REDIS) as client:
+        await client.xgroup_destroy(entries.name, "pliers")
+        await tell(entries.publish, PARCELS, range(3, 5))
+        await office.parcels(dict.fromkeys(PARCELS, 5))
+        await client.delete(entries.name)
+        await tell(entries.publish, PARCELS, range(5, 7))
+        await office.parcels(dict.fromkeys(PARCELS, 7))
+    await office.until(lambda seen: seen["failingSince"] is None, source)
 
 
 async def test_redis_goes_away(database: str, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import msgspec
-import structlog
 from msgspec.structs import replace as altered
 
 from pliers_workflow.storage import canonical, identity, queries
@@ -24,17 +23,15 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from .. import idempotency
 from ..answers import ShuttingDown
 from ..errors import ConflictError, NotFoundError
-from ..mapping import Failure
 from ..paging import uuid_cursor
 from ..storable import check_text
-from .acting import Acted, Actor, encoded, forget_after
+from .acting import Actor
+from .carrying import Carrier
 from .delayed import DelayedTriggers
-from .delivering import Deliverer, failed
-from .matching import Candidate, Match
-from .order import begin_in_order
+from .delivering import Deliverer
 from .rows import EventAnswer, EventRow, Result, Stored, Wait
 from .rules import Rules
-from .waiting import LATER, Waits, stored_of
+from .waiting import Waits, stored_of
 
 if TYPE_CHECKING:
     from pliers_workflow.settings import Settings
@@ -47,19 +44,16 @@ if TYPE_CHECKING:
     from .cloudevents import Incoming
     from .delivering import Execute
 
-_log = structlog.get_logger(__name__)
 _sql: Final = queries.load("inbound")
 _waits: Final = queries.load("waits")
 _read_results: Final = msgspec.json.Decoder(tuple[Result, ...]).decode
 
 #: How long a node has for an event before another one takes it up.
 _LEASE: Final = timedelta(seconds=60)
-#: events that are carried out at once
-_AT_ONCE: Final = 64
 _SWEEP_SIZE: Final = 500
 
 
-class Inbox:
+class Inbox(Carrier):
     """See the module. One for each node."""
 
     def __init__(
@@ -73,18 +67,14 @@ class Inbox:
         execute: Execute,
         owner: str,
     ) -> None:
-        self._pool = pool
-        self._settings = settings.events
-        self._audit = audit
-        self._dedupe = timedelta(seconds=settings.events.dedupe_ttl)
-        self.rules = Rules(pool)
+        rules = Rules(pool)
         key_ttl = settings.events.dedupe_ttl + 2 * 86_400
         deliverer = Deliverer(execute, catalog, directory, key_ttl=key_ttl)
-        self.waits = Waits(pool, self.rules, deliverer)
-        self._actor = Actor(pool, deliverer, self.waits)
+        waits = Waits(pool, rules, deliverer)
+        super().__init__(pool, settings.events, rules, Actor(pool, deliverer, waits), waits)
+        self._audit = audit
+        self._dedupe = timedelta(seconds=settings.events.dedupe_ttl)
         self.delayed = DelayedTriggers(pool, settings, self.rules, self._actor, self.waits, owner=owner)
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     async def close(self) -> None:
@@ -180,122 +170,15 @@ class Inbox:
         ]  # fmt: skip
         return sorted(kept, key=lambda each: each.id)
 
-    async def _begin_all(
-        self, tenant_id: str, events: Sequence[Stored], only: set[tuple[str, str]] | None = None
-    ) -> list[asyncio.Task[None]]:
-        """Begin to carry out events of one tenant."""
-        tasks = []
-        for own in (False, True):
-            part = [each for each in events if each.own is own]
-            if part:
-                listening = await self.rules.listening(tenant_id, {each.event.type for each in part}, own=own)
-                tasks += [self._begin(each, listening[each.event.type], only) for each in part]
-        return tasks
-
-    def _begin(self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None) -> Any:
-        task = asyncio.create_task(self._carry_out(stored, candidates, only), name=f"event {stored.id}")
-        self._remember(task)
-        return task
-
     async def act_on(self, stored: Stored) -> None:
         """Carry out an event that its caller has kept; return when that is done, or after the usual patience."""
         if not self._closing:
             await asyncio.wait(await self._begin_all(stored.tenant_id, [stored]), timeout=self._settings.answer_within)
 
-    def _remember(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def carry_out_in_order(self, tenant_id: str, events: Sequence[Stored]) -> list[Stored]:
-        """
-        Carry out events of outside in the order in which they came, as far as they may concern the same instances.
-
-        Returns those that are left for later, because the database is away or this node has too much to do: give them
-        again, before any that came after them. A caller that is cancelled does not take them with it.
-        """
-        try:
-            listening = await self.rules.listening(tenant_id, {each.event.type for each in events})
-        except LATER as error:
-            _log.warning("events_left_for_later", tenant=tenant_id, events=len(events), error=repr(error))
-            return list(events)
-        found = []
-        for each in events:
-            matches, wrong = await self._actor.matches(each, listening[each.event.type])
-            found.append(((each, matches, wrong), matches))
-
-        async def carry_out(subject: tuple[Stored, list[Match], list[Result]]) -> bool:
-            stored, matches, wrong = subject
-            async with self._turns:
-                return await self._act(stored, matches, wrong)
-
-        tasks = begin_in_order(found, carry_out)
-        for task in tasks:
-            self._remember(task)
-        if tasks:
-            await asyncio.wait(tasks)
-        return [each for each, task in zip(events, tasks, strict=True) if task.cancelled() or not task.result()]
-
     async def owed_by_source(self, tenant_id: str, event_source: str) -> list[Stored]:
         """What a reader of an event source before the caller has kept and not carried out, in order; it is the caller's now."""
         rows = await self._pool.fetch(_sql.claim_owed_by_source, tenant_id, event_source, _LEASE)
         return sorted((stored_of(row) for row in rows), key=lambda each: each.id)
-
-    async def _carry_out(
-        self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None
-    ) -> None:
-        """Carry out an event, of all its listeners or of some (workflow, trigger), and say what became of it."""
-        async with self._turns:
-            if only is not None:
-                candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
-            matches, wrong = await self._actor.matches(stored, candidates)
-            await self._act(stored, matches, wrong, only)
-
-    async def _act(
-        self,
-        stored: Stored,
-        matches: list[Match],
-        wrong: list[Result],
-        only: set[tuple[str, str]] | None = None,
-    ) -> bool:
-        """Carry out what an event's listeners make of it; False: it is left for later, and stays `received`."""
-        try:
-            if stored.depth > self._settings.depth_max:
-                matches, wrong = [], [*wrong, *(failed(each, _too_deep(stored)) for each in matches)]
-            acted = await self._actor.act(stored, matches, at_once=only is not None)
-            acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
-            if await self._settle(stored, acted, only) and acted.waiting:
-                await self.waits.look_for(stored.tenant_id, stored.id)
-        except LATER as error:
-            # The sweep of some node comes back to it, or the reader of its source.
-            _log.warning("event_left_for_later", tenant=stored.tenant_id, id=stored.id, error=repr(error))
-            return False
-        except Exception:
-            # A defect of ours; it must not hold up what comes after it.
-            _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
-        return True
-
-    async def _settle(self, stored: Stored, acted: Acted, only: set[tuple[str, str]] | None) -> bool:
-        results, status = acted.results, acted.status
-        async with self._pool.acquire() as connection, connection.transaction():
-            if only is not None:
-                row = await connection.fetchrow(_sql.get, stored.tenant_id, stored.id)
-                before = _read_results(row["results"]) if row is not None else ()
-                kept = tuple(
-                    each for each in before if each.outcome != "failed" or (each.workflow, each.trigger) not in only
-                )
-                results = (*kept, *results)
-                status = Acted(results, acted.waiting).status
-                if status in ("matched", "unmatched") and await connection.fetch(
-                    _waits.of_event, stored.tenant_id, stored.id
-                ):
-                    status = "buffered"
-            settled = await connection.fetchval(
-                _sql.settle, stored.tenant_id, stored.id, status, encoded(results), forget_after(stored, acted)
-            )
-            if settled is None:
-                return False  # somebody else has come to it meanwhile, and to the same
-            await self._actor.keep(connection, stored, acted, stored.open_until)
-        return True
 
     # -- the sweep -----------------------------------------------------------------------------------------------------
 
@@ -382,14 +265,6 @@ class Inbox:
             return found
         waits = await self._pool.fetch(_waits.of_event, found.tenant_id, found.id)
         return altered(found, waits=tuple(Wait(*each) for each in waits))
-
-
-def _too_deep(stored: Stored) -> Failure:
-    message = (
-        f"{stored.depth} events of the engine led to this one without a person in between; workflows that start each "
-        "other must come to an end (setting `events.depth_max`)."
-    )
-    return Failure("depth_exceeded", message)
 
 
 def _fingerprint(incoming: Incoming) -> bytes:

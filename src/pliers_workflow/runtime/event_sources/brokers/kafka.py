@@ -41,10 +41,12 @@ class KafkaReader(BrokerReader):
         self._looked_at = time.monotonic()
 
     async def _open(self) -> float:
-        self._consumer = AIOKafkaConsumer(self._broker.topic, **self.options())
+        self._consumer = AIOKafkaConsumer(**self.options())
         await self._consumer.start()
-        if not self._consumer.partitions_for_topic(self._broker.topic):
+        # Asked first, because a consumer of a topic that is not there waits for it without a word.
+        if self._broker.topic not in await self._consumer.topics():
             raise BrokerError(f"There is no topic {self._broker.topic}; make it.")
+        self._consumer.subscribe([self._broker.topic])
         return 0.0
 
     def options(self) -> dict[str, Any]:

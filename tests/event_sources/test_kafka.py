@@ -1,0 +1,114 @@
+"""Kafka, as far as its client's contract goes: there is no Kafka server among ours (see `kafka_contract`)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from pliers_workflow.runtime.event_sources.brokers import kafka
+from pliers_workflow.runtime.event_sources.brokers.kafka import KafkaReader
+from pliers_workflow.runtime.event_sources.brokers.kinds import KafkaBroker
+from pliers_workflow.runtime.outbound.guard import Guard
+from pliers_workflow.settings import OutboundSettings
+from tests.feed.conftest import until
+
+from .kafka_contract import Coordinator, coordinator
+from .office import Office, body, office_on
+
+PARCELS = [f"P-{number}" for number in range(5)]
+
+
+def broker(at: Coordinator, **more: Any) -> dict[str, Any]:
+    return {"type": "kafka", "servers": [f"127.0.0.1:{at.port}"], "topic": at.topic, **more}
+
+
+def tell(at: Coordinator, numbers: range) -> None:
+    for number in numbers:
+        for parcel in PARCELS:
+            at.put(parcel.encode(), body(parcel, number))
+
+
+async def test_what_is_read(office: Office) -> None:
+    """Structured, binary with `ce_` headers, and plain with its key; offsets are committed when the events are kept."""
+    async with coordinator() as at:
+        await office.publish()
+        mapping = {"type": "'parcel.moved'", "subject": "message.key"}
+        source = await office.source(broker(at), mapping=mapping)
+        at.put(b"P-0", body("P-0", 0))
+        binary = {"ce_specversion": "1.0", "ce_id": "x", "ce_source": "/post", "ce_type": "parcel.moved"}
+        headers = [(name, value.encode()) for name, value in binary.items()]
+        at.put(
+            b"P-0", json.dumps({"parcel": "P-0", "n": 1}).encode(), [*headers, ("content-type", b"application/json")]
+        )
+        at.put(b"P-0", json.dumps({"parcel": "P-0", "n": 2}).encode())
+        at.put(b"P-0", b"\xff")
+        at.put(b"P-0", body("P-0", 3))
+        await office.parcels({"P-0": 4})
+        seen = await office.until(lambda seen: (seen["received"], seen["rejected"]) == (4, 1), source)
+        assert seen["lastError"] is None
+        assert list(at.committed.values()) == [5]
+        listed = (await office.admin("GET", f"/events?eventSource={source}", status=200)).json()["items"]
+        (plain,) = [each for each in listed if each["subject"] == "P-0"]
+        assert plain["eventId"].startswith("parcels/")
+
+
+async def test_the_connection_breaks(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off in the middle: a new consumer goes on from the offsets that were committed, and nothing acts twice."""
+    monkeypatch.setattr(kafka, "_LOOK_EVERY", 0.2)
+    async with coordinator() as at, office_on(database, timeout=2) as office:
+        await office.publish()
+        source = await office.source(broker(at))
+        tell(at, range(5))
+        await office.parcels(dict.fromkeys(PARCELS, 5))
+        at.cut()
+        tell(at, range(5, 10))
+        await office.until(lambda seen: seen["failingSince"] is not None, source, seconds=40)
+        at.mend()
+        tell(at, range(10, 12))
+        await office.parcels(dict.fromkeys(PARCELS, 12), seconds=60)
+        assert at.generation > 1
+        await until(lambda: sum(at.committed.values()) == 12 * len(PARCELS))
+
+
+async def test_another_has_taken_the_group(office: Office) -> None:
+    """A commit of an old generation is refused: the messages come again, and are known."""
+    async with coordinator() as at:
+        await office.publish()
+        source = await office.source(broker(at))
+        tell(at, range(2))
+        await office.parcels(dict.fromkeys(PARCELS, 2))
+        at.generation += 1
+        tell(at, range(2, 4))
+        await office.parcels(dict.fromkeys(PARCELS, 4), seconds=60)
+        await office.until(lambda seen: seen["failingSince"] is None, source)
+        await until(lambda: sum(at.committed.values()) == 4 * len(PARCELS))
+
+
+async def test_a_topic_that_is_not_there(office: Office) -> None:
+    """It is told as that."""
+    async with coordinator() as at:
+        source = await office.source(broker(at, topic="nobodys"))
+        seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+        assert seen["lastError"] == "There is no topic nobodys; make it."
+
+
+@pytest.mark.parametrize(
+    ("more", "protocol", "mechanism"),
+    [
+        ({}, "PLAINTEXT", None),
+        ({"tls": True}, "SSL", None),
+        ({"user": "u", "password": "p"}, "SASL_PLAINTEXT", "PLAIN"),
+        ({"user": "u", "password": "p", "tls": True, "mechanism": "SCRAM-SHA-512"}, "SASL_SSL", "SCRAM-SHA-512"),
+    ],
+)
+async def test_the_client_takes_our_options(more: dict[str, Any], protocol: str, mechanism: str | None) -> None:
+    """Every way to connect that a source can ask for is one that the consumer accepts."""
+    wanted = KafkaBroker(servers=("k:1",), topic="t", **more)
+    options = KafkaReader(wanted, Guard(OutboundSettings()), batch_size=10, timeout=10).options()
+    assert options["security_protocol"] == protocol
+    assert options.get("sasl_mechanism") == mechanism
+    consumer = AIOKafkaConsumer("t", **options)
+    await consumer.stop()
