@@ -26,7 +26,11 @@ def create_app(engine: Engine, *, owns_engine: bool = True) -> Starlette:
         if not owns_engine:
             yield
             return
-        await engine.start()
+        try:
+            await engine.start()
+        except BaseException:
+            engine.abandon()
+            raise
         try:
             yield
         finally:

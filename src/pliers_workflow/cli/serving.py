@@ -70,7 +70,11 @@ async def _serve(
             # Statements of another schema fail one by one, in the middle of somebody's request: rather not begin.
             await check_schema(dsn)
         engine = await open_engine(settings)
-        first_token = await engine.tokens.bootstrap("default")
+        try:
+            first_token = await engine.tokens.bootstrap("default")
+        except BaseException:
+            engine.abandon()
+            raise
         if first_token is not None:
             # Shown once and kept nowhere; so it is printed even where everything else is quiet.
             print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)

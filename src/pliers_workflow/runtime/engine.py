@@ -278,6 +278,11 @@ class Engine:
         self._solo.close()
         await asyncio.gather(self.pool.close(), self.readers.close())
 
+    def abandon(self) -> None:
+        """It could not be started: let go of the database at once, and open no more connections to it."""
+        self.pool.terminate()
+        self.readers.terminate()
+
     @property
     def alive(self) -> bool:
         """Whether this process can work at all; where it cannot, only a restart helps."""

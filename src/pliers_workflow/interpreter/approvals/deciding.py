@@ -233,27 +233,32 @@ def _best(stage: Stage, asked: StageRun, items: list[WorkItem], actor: str) -> W
 # -- what they did -----------------------------------------------------------------------------------------------------
 
 
+def _told(
+    place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision, group: str | None
+) -> dict[str, Any]:
+    """What the event of every decision tells: where it was made, by whom, in whose place, and with which words."""
+    return {
+        "state": place.state,
+        "step": place.step,
+        "chain": place.chain.id,
+        "stage": stage.id,
+        "item": item.id,
+        "user": actor,
+        "seat": item.seat,
+        "principal": item.principal,
+        "comments": decision.comments,
+        "attachments": decision.attachments,
+        "data": decision.data,
+        "group": group,
+    }
+
+
 def _vote(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision) -> None:
     approves = decision.action == "approve"
     seat = stage_of(draft.instance, place.key).seats[item.seat]
     group = None if seat.approver_type == "user" else seat.approver
     event = ApprovalGranted if approves else ApprovalRejected
-    draft.emit(
-        event(
-            state=place.state,
-            step=place.step,
-            chain=place.chain.id,
-            stage=stage.id,
-            item=item.id,
-            user=actor,
-            seat=item.seat,
-            principal=item.principal,
-            comments=decision.comments,
-            attachments=decision.attachments,
-            data=decision.data,
-            group=group,
-        )
-    )
+    draft.emit(event(**_told(place, stage, item, actor, decision, group)))
     _close(draft, item, actor, decision, group)
     settle(draft, place, stage, _cause(draft, seat, actor, item, decision), item.seat)
 
@@ -262,25 +267,9 @@ def _request_changes(
     draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, decision: RecordDecision
 ) -> None:
     """End the round: nobody else is asked until the requester has made the changes."""
-    chain = place.chain
     seat = stage_of(draft.instance, place.key).seats[item.seat]
     group = None if seat.approver_type == "user" else seat.approver
-    draft.emit(
-        ChangesRequested(
-            state=place.state,
-            step=place.step,
-            chain=chain.id,
-            stage=stage.id,
-            item=item.id,
-            user=actor,
-            seat=item.seat,
-            principal=item.principal,
-            comments=decision.comments,
-            attachments=decision.attachments,
-            data=decision.data,
-            group=group,
-        )
-    )
+    draft.emit(ChangesRequested(**_told(place, stage, item, actor, decision, group)))
     _close(draft, item, actor, decision, group)
     stop_asking(draft, place.key, "changes_requested")
     resolve_incidents(draft, place.key, "changes_requested")
@@ -308,20 +297,7 @@ def _delegate(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: s
     group = None if seat.approver_type == "user" else seat.approver
     draft.emit(
         ApprovalDelegated(
-            state=place.state,
-            step=place.step,
-            chain=run.chain,
-            stage=stage.id,
-            item=item.id,
-            user=actor,
-            seat=item.seat,
-            principal=item.principal,
-            comments=decision.comments,
-            attachments=decision.attachments,
-            data=decision.data,
-            group=group,
-            delegate_to=delegatee,
-            replacement=replacement,
+            **_told(place, stage, item, actor, decision, group), delegate_to=delegatee, replacement=replacement
         )
     )
     _close(draft, item, actor, decision, group)
