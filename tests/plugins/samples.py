@@ -166,6 +166,27 @@ async def hang_in_loop() -> None:
         Gate.cancelled.set()
 
 
+@plugin("unmade", title="Cannot be made", version="1.0.0")
+class Unmade:
+    def __init__(self) -> None:
+        raise ConnectionError("nobody there")
+
+    async def run(self) -> None: ...
+
+
+@plugin("cancels", title="Cancels itself", version="1.0.0")
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
+@plugin("traced", title="Traced", version="1.0.0", isolation="process")
+def traced(context: Context) -> dict[str, str]:
+    return dict(context.trace_headers)
+
+
 @plugin("counter", title="Counter", version="1.0.0")
 class Counter:
     """One object for all steps of a node."""

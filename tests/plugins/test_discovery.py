@@ -51,6 +51,19 @@ def test_one_broken_plugin_is_told_and_the_others_work(folder: Path) -> None:
     assert "More than one package" in found.broken["twice"].reason
 
 
+def test_packages_that_cannot_be_read_are_passed_over(folder: Path) -> None:
+    """Metadata that are no text, none at all, and a name that is none: the node starts, and finds the rest."""
+    for name, entry_points in (("unreadable", b"[pliers.plugins]\n\xff = a:b\n"), ("fine", b"[pliers.plugins]\nprice = tests.plugins.samples:price\na b = x:y\n")):  # fmt: skip
+        metadata = folder / f"{name}-1.0.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0.0\n")
+        (metadata / "entry_points.txt").write_bytes(entry_points)
+    (folder / "empty-1.0.0.dist-info").mkdir()
+    found = discover(PluginSettings())
+    assert list(found.ready) == ["price"]
+    assert "cannot be a plugin's id" in found.broken["a b"].reason
+
+
 def test_what_is_not_allowed_is_not_even_imported(folder: Path) -> None:
     """Code that an operator has denied does not run in the node."""
     (folder / "denied_plugin.py").write_text("raise AssertionError")

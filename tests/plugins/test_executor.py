@@ -77,6 +77,19 @@ async def test_a_class_is_made_once_and_closed(make_shop: MakeShop) -> None:
     assert (samples.Counter.target.made, samples.Counter.target.closed) == (made + 1, closed + 1)
 
 
+async def test_a_trace_is_handed_on(shop: Shop) -> None:
+    """To whatever a plugin calls itself."""
+    from pliers_workflow.interpreter.commands import Trace
+    from pliers_workflow.runtime import tracing
+
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    definition = await shop.publish(errand(call("traced", outputMapping={"seen": "output"})))
+    with tracing.within(Trace(parent, "a=1")):
+        instance_id = await shop.start(definition)
+    await shop.engine.step_worker.run_due()
+    assert (await loaded(shop, instance_id)).data["seen"] == {"traceparent": parent, "tracestate": "a=1"}
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 KINDS = ["fail", "fail.async", "fail.process"]
@@ -119,6 +132,15 @@ async def test_one_that_ends_the_program_ends_its_step(shop: Shop, plugin: str, 
     """`sys.exit` costs the step its attempt, and the node nothing."""
     found, _ = await failed(shop, plugin, "exit")
     assert found.code == code
+
+
+@pytest.mark.parametrize("plugin", ["unmade", "cancels"])
+async def test_one_that_cannot_be_made_or_cancels_itself(shop: Shop, plugin: str) -> None:
+    """Is one that failed, and may go better."""
+    step = call(plugin, retryPolicy={"maxAttempts": 2, "initialDelaySeconds": 0})
+    instance = await run(shop, errand(step))
+    assert incident(instance).code == "PLUGIN_FAILED"
+    assert await shop.history(instance.id) == ["start", "fail_step", "fail_step"]
 
 
 @pytest.mark.parametrize(("how", "says"), [("crash", "with status 7"), ("kill", "by SIGKILL")])
@@ -210,7 +232,7 @@ async def test_a_thread_that_hangs_fails_its_step_and_keeps_its_place(make_shop:
     shop = await make_shop(plugins={"threads": 1})
     one = executor(shop)
     found = incident(await run(shop, errand(call("hang.thread", retryPolicy={"maxAttempts": 1})), rounds=1))
-    assert (found.code, one.busy, one.left_behind) == ("TIMEOUT", 1, {"hang.thread": 1})
+    assert (found.code, one.calls.busy, one.calls.left_behind) == ("TIMEOUT", 1, {"hang.thread": 1})
     assert not one.serves("plugin:price")
     assert one.serves("plugin:echo")
     assert one.serves("plugin:price.process")
@@ -219,9 +241,9 @@ async def test_a_thread_that_hangs_fails_its_step_and_keeps_its_place(make_shop:
     report = await shop.engine.health.report()
     assert [alarm.subject for alarm in report.alarms if alarm.alarm == "plugin_left_behind"] == ["hang.thread"]
     samples.Gate.go.set()
-    await until(lambda: one.busy == 0)
+    await until(lambda: one.calls.busy == 0)
     assert samples.Gate.cancelled.is_set()
-    assert one.left_behind == {}
+    assert one.calls.left_behind == {}
     assert await shop.engine.step_worker.run_due() == 1
     assert (await loaded(shop, waiting)).status == "completed"
 
@@ -231,7 +253,7 @@ async def test_a_coroutine_is_cancelled_when_its_time_is_up(shop: Shop) -> None:
     found = incident(await run(shop, errand(call("hang.async", retryPolicy={"maxAttempts": 1})), rounds=1))
     assert found.code == "TIMEOUT"
     assert samples.Gate.cancelled.is_set()
-    assert executor(shop).left_behind == {}
+    assert executor(shop).calls.left_behind == {}
 
 
 async def test_the_time_of_the_step_counts_where_it_is_shorter(shop: Shop, tmp_path: Path) -> None:

@@ -36,13 +36,18 @@ async def test_functions_do_tasks(world: Office) -> None:
         seen.append(task)
         return Sum(task.input["data"]["a"] + Decimal("0.1"), threading.current_thread().name)
 
-    instance_id = await world.begin(a=1.1)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    begun = await world.admin(
+        "POST", "/workflows/office/instances", {"data": {"a": 1.1}}, status=201, headers={"traceparent": parent}
+    )
+    instance_id = begun.json()["id"]
     async with at_work(worker):
         result = (await world.settled(instance_id))["instanceData"]["result"]
     assert result == {"total": 1.2, "thread": "task work"}
     (task,) = seen
     assert (task.topic, task.step_id, task.workflow, task.attempt) == ("work", "do", "office", 1)
     assert (task.instance_id, task.idempotency_key) == (instance_id, f"{instance_id}:{task.step}:1")
+    assert task.trace_headers == {"traceparent": parent}
     assert (worker.completed, worker.running) == (1, 0)
 
     worker = world.worker()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ class Context:
 
     __slots__ = (
         "_cancelled", "attempt", "deadline", "idempotency_key", "instance_id", "log", "plugin_id", "step_id",
-        "tenant_id", "workflow",
+        "tenant_id", "trace_headers", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,7 @@ class Context:
         attempt: int,
         idempotency_key: str,
         deadline: datetime,
+        trace_headers: Mapping[str, str] | None = None,
         log: logging.Logger | None = None,
     ) -> None:
         self.plugin_id = plugin_id
@@ -49,6 +50,8 @@ class Context:
         self.idempotency_key = idempotency_key
         #: the time is up then, by this machine's clock
         self.deadline = deadline
+        #: `traceparent` and `tracestate` (W3C Trace Context), for calls of its own; empty: it belongs to no trace
+        self.trace_headers: Mapping[str, str] = dict(trace_headers or {})
         #: writes into the node's log, with the plugin, the instance and the attempt beside the message
         self.log: logging.LoggerAdapter[logging.Logger] = _Log(
             log or logging.getLogger("pliers.plugins"),

@@ -13,14 +13,20 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_type_hints
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.alias_generators import to_camel
+
+from pliers_workflow.exact import told
 
 from .context import Context
 
 #: The group of entry points in which plugins are found.
 GROUP: Final = "pliers.plugins"
 TIMEOUT_MAX: Final = 86_400.0
+DESCRIPTION_MAX: Final = 10_000
+#: Bytes of JSON.
+SCHEMA_MAX: Final = 262_144
 
 Isolation: TypeAlias = Literal["thread", "process"]
 """`thread`: in the node's own process; asynchronous functions in its event loop, others in a thread. `process`: in a process
@@ -92,6 +98,11 @@ class Plugin:
         self.isolation: Isolation = isolation
         self.target = target
         self.description = description or inspect.cleandoc(target.__doc__ or "")
+        for text in (title, self.description):
+            if told(text) != text:
+                raise DeclarationError(f"A text of {id} holds a character that cannot be kept: {told(text)[:100]!r}.")
+        if len(self.description) > DESCRIPTION_MAX:
+            raise DeclarationError(f"The description of {id} has more than {DESCRIPTION_MAX:,} characters.")
         function = _function(target, id)
         self.is_async = inspect.iscoroutinefunction(function)
         hints = _hints(function, id)
@@ -191,6 +202,10 @@ def _schema(
     adapter: TypeAdapter[Any], id: str, what: str, mode: Literal["validation", "serialization"]
 ) -> dict[str, Any]:
     try:
-        return adapter.json_schema(by_alias=True, mode=mode)
+        schema = adapter.json_schema(by_alias=True, mode=mode)
+        size = len(msgspec.json.encode(schema))
     except Exception as error:  # as above
         raise DeclarationError(f"The {what} of {id} has no JSON Schema: {error}") from error
+    if size > SCHEMA_MAX:
+        raise DeclarationError(f"The JSON Schema of the {what} of {id} has more than {SCHEMA_MAX:,} bytes.")
+    return schema

@@ -221,7 +221,7 @@ class Engine:
         self._own_events = OwnEvents(pool, self.inbox, self.inbox.rules, self.event_maker)
         self.feed.lanes.add_source(self._own_events.readers)
         self.health.add(SubscriptionsProbe())
-        self.health.add(PluginsProbe(self.plugins, plugin_executor))
+        self.health.add(PluginsProbe(self.plugins, plugin_executor.calls))
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
             self.housekeeping, self.timers, self.orders, self.children, self.resolver, self.step_worker, self.rescuer, self.inbox.delayed,

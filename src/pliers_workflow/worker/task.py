@@ -27,6 +27,8 @@ class Fetched(Struct, frozen=True, rename="camel"):
     input: dict[str, Any] = {}
     configuration: dict[str, Any] = {}
     timeout_seconds: float | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class _Answer(Struct, frozen=True):
@@ -41,7 +43,7 @@ class Task:
 
     __slots__ = (
         "_lost", "attempt", "configuration", "id", "idempotency_key", "input", "instance_id", "lease_token", "step",
-        "step_id", "timeout_seconds", "topic", "workflow",
+        "step_id", "timeout_seconds", "topic", "trace_headers", "workflow",
     )  # fmt: skip
 
     def __init__(self, fetched: Fetched) -> None:
@@ -64,6 +66,12 @@ class Task:
         self.idempotency_key = fetched.idempotency_key
         #: of the step, counted from the attempt's beginning; None: it has no time of its own
         self.timeout_seconds = fetched.timeout_seconds
+        #: `traceparent` and `tracestate` (W3C Trace Context), for calls of its own; empty: it belongs to no trace
+        self.trace_headers = {
+            name: value
+            for name, value in (("traceparent", fetched.traceparent), ("tracestate", fetched.tracestate))
+            if value is not None
+        }
         #: opaque; the worker needs it
         self.lease_token = fetched.lease_token
         self._lost = threading.Event()

@@ -7,20 +7,28 @@ entry point's name is the plugin's id.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from pliers_workflow.exact import told
 from pliers_workflow.plugins import GROUP, Plugin
 
 if TYPE_CHECKING:
     from pliers_workflow.settings import PluginSettings
 
+#: Not structlog's, which writes to standard output where nobody has said otherwise: `pliers plugins` prints there.
+_log: Final = logging.getLogger(__name__)
+
 _REASON_MAX: Final = 500
+_ID_MAX: Final = 255
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Found(Struct, frozen=True):
@@ -54,8 +62,8 @@ class Installed(Struct, frozen=True):
 def discover(settings: PluginSettings, found: Iterable[EntryPoint] | None = None) -> Installed:
     """Load what is installed and allowed. `found`: those entry points instead of the machine's. Raises nothing."""
     by_id: defaultdict[str, list[EntryPoint]] = defaultdict(list)
-    for entry_point in entry_points(group=GROUP) if found is None else found:
-        by_id[entry_point.name].append(entry_point)
+    for entry_point in _installed() if found is None else found:
+        by_id[told(entry_point.name)[:_ID_MAX]].append(entry_point)
     ready: dict[str, Found] = {}
     broken: dict[str, Broken] = {}
     denied: list[str] = []
@@ -78,8 +86,25 @@ def allowed(id: str, settings: PluginSettings) -> bool:
     )
 
 
+def _installed() -> Iterator[EntryPoint]:
+    """The machine's; packages whose metadata cannot be read are passed over, each name once, as Python does it."""
+    names: set[str] = set()
+    for package in distributions():
+        try:
+            name = re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower()
+            entries = package.entry_points.select(group=GROUP)
+        except Exception as error:  # one broken package must not keep a node from starting
+            _log.warning("a package's metadata cannot be read, so no plugins of it are found: %r", error)
+            continue
+        if name not in names:
+            names.add(name)
+            yield from entries
+
+
 def _load(id: str, entries: list[EntryPoint]) -> Found | Broken:
     first = entries[0]
+    if not _ID.fullmatch(id):
+        return _broken(id, first, "This cannot be a plugin's id; an entry point's name has letters, digits and `_.-`.")
     names = sorted(_distribution(each) or "an unknown package" for each in entries)
     if len(entries) > 1:
         return _broken(id, first, f"More than one package brings it: {', '.join(names)}. Uninstall all but one.")
@@ -99,7 +124,7 @@ def _load(id: str, entries: list[EntryPoint]) -> Found | Broken:
 
 
 def _broken(id: str, entry_point: EntryPoint, reason: str) -> Broken:
-    reason = " ".join(reason.replace("\0", "").split())
+    reason = " ".join(told(reason).split())
     return Broken(id, entry_point.value, _distribution(entry_point), reason[:_REASON_MAX])
 
 

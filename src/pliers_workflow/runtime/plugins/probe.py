@@ -11,7 +11,7 @@ from ..health import Alarm, Reading
 if TYPE_CHECKING:
     from pliers_workflow.storage.database import AnyConnection
 
-    from ..jobs.executors.plugin import PluginExecutor
+    from .calls import Calls
     from .registry import PluginRegistry
 
 _sql: Final = queries.load("plugins")
@@ -22,9 +22,9 @@ class PluginsProbe:
 
     name = "plugins"
 
-    def __init__(self, registry: PluginRegistry, executor: PluginExecutor) -> None:
+    def __init__(self, registry: PluginRegistry, calls: Calls) -> None:
         self._registry = registry
-        self._executor = executor
+        self._calls = calls
 
     async def read(self, connection: AnyConnection) -> Reading:
         """Look."""
@@ -53,7 +53,7 @@ class PluginsProbe:
                 count,
                 subject=id,
             )
-            for id, count in self._executor.left_behind.items()
+            for id, count in self._calls.left_behind.items()
         ]
         details = {
             "known": {
@@ -61,7 +61,7 @@ class PluginsProbe:
                 for id, plugin in known.items()
             },
             "waiting": waiting,
-            "threadsBusy": self._executor.busy,
-            "leftBehind": dict(self._executor.left_behind),
+            "threadsBusy": self._calls.busy,
+            "leftBehind": dict(self._calls.left_behind),
         }
         return Reading(details, tuple(alarms))
