@@ -147,10 +147,15 @@ async def test_rejects(world: World) -> None:
     refused = (await world.admin("POST", f"{one}/retry", status=422)).json()
     assert "no mapping" in refused["detail"]
     await world.admin("PUT", at, {**BODY, "mapping": {"type": "'order.placed'"}}, status=200)
-    done = (await world.admin("POST", f"{one}/retry", status=200)).json()
+    key = {"Idempotency-Key": "once-more"}
+    done = (await world.admin("POST", f"{one}/retry", headers=key, status=200)).json()
+    again = (await world.admin("POST", f"{one}/retry", headers=key, status=200)).json()
+    assert [each["id"] for each in again["events"]] == [each["id"] for each in done["events"]]
     assert [(each["eventId"], each["status"]) for each in done["events"]] == [("m/2", "unmatched")]
     await world.admin("POST", f"{one}/retry", status=404)
-    await world.admin("DELETE", f"{at}/rejects/{listed['items'][1]['id']}", status=204)
+    key = {"Idempotency-Key": "away"}
+    await world.admin("DELETE", f"{at}/rejects/{listed['items'][1]['id']}", headers=key, status=204)
+    await world.admin("DELETE", f"{at}/rejects/{listed['items'][1]['id']}", headers=key, status=204)
     await world.admin("DELETE", f"{at}/rejects/{listed['items'][1]['id']}", status=404)
     actions = [each["action"] for each in (await world.admin("GET", "/audit", status=200)).json()["items"]]
     assert "event_source.reject_retried" in actions

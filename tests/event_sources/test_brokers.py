@@ -16,6 +16,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from redis.asyncio import Redis
 
+from pliers_workflow.runtime.event_sources.brokers import nats as nats_reader
 from pliers_workflow.runtime.event_sources.brokers import rabbitmq
 from pliers_workflow.runtime.outbound.guard import Guard
 from pliers_workflow.settings import OutboundSettings
@@ -140,6 +141,22 @@ async def test_nats_gave_to_a_reader_that_died(office: Office, stream: Stream) -
     assert (await office.look(source))["lastError"] is None
     order = await office.engine.pool.fetch("SELECT event ->> 'id' AS name FROM inbound_events ORDER BY id")
     assert [row["name"] for row in order] == [f"{parcel}/{number}" for number in range(4) for parcel in PARCELS[:2]]
+
+
+async def test_nats_loses_the_consumer(office: Office, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that is removed is made anew; what comes again is known."""
+    monkeypatch.setattr(nats_reader, "_LOOK_EVERY", 0.1)
+    await office.publish()
+    source = await office.source(stream.broker)
+    await tell(stream.publish, PARCELS[:2], range(3))
+    await office.parcels(dict.fromkeys(PARCELS[:2], 3))
+    client = await nats.connect(NATS)
+    await client.jetstream().delete_consumer(stream.name, "pliers")
+    await client.close()
+    await tell(stream.publish, PARCELS[:2], range(3, 5))
+    await office.parcels(dict.fromkeys(PARCELS[:2], 5))
+    seen = await office.until(lambda seen: seen["failingSince"] is None and seen["received"] >= 10, source)
+    assert seen["lastError"]
 
 
 async def test_nats_as_it_should_not_be(office: Office, stream: Stream) -> None:

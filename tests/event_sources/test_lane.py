@@ -13,6 +13,7 @@ from pliers_workflow.runtime.answers import EngineError
 from pliers_workflow.runtime.event_sources import serving
 from pliers_workflow.runtime.event_sources.brokers.port import BrokerError
 from tests.feed.conftest import until
+from tests.pipeline.conftest import terminate_backends
 
 from .memory import ADDRESS, Post, once
 from .office import Office, office_on, tell
@@ -78,14 +79,21 @@ async def test_poison_is_in_nobodys_way(office: Office, post: Post) -> None:
     await office.admin("POST", f"/event-sources/{source}/rejects/{nul['id']}/retry", status=409)
 
 
-async def test_what_the_database_cannot_hold(office: Office, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should a value come through that the database refuses, it alone is rejected."""
+class _Unfit(asyncpg.InterfaceError, ValueError):
+    """As asyncpg itself refuses a value, before the database sees it."""
+
+
+@pytest.mark.parametrize("error", [asyncpg.DataError, _Unfit])
+async def test_what_the_database_cannot_hold(
+    office: Office, post: Post, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Should a value come through that the database or its driver refuses, it alone is rejected."""
     await office.publish()
     keep = office.engine.inbox.keep
 
     async def refuse(connection: Any, tenant: str, events: Any, **options: Any) -> Any:
         if any(each.event.id == "P-1/0" for each in events):
-            raise asyncpg.DataError("no such value")
+            raise error("no such value")
         return await keep(connection, tenant, events, **options)
 
     monkeypatch.setattr(office.engine.inbox, "keep", refuse)
@@ -117,6 +125,19 @@ async def test_what_is_left_for_later_is_not_overtaken(
     await office.source(ADDRESS)
     await office.parcels({"P-0": 10, "P-1": 10})
     assert set(failures.values()) == {0}
+
+
+async def test_the_database_goes_away(database: str, post: Post) -> None:
+    """Connections break again and again while messages come: all are taken in once and in order."""
+    async with office_on(database) as office:
+        await office.publish()
+        await office.source(ADDRESS)
+        for start in range(0, 20, 4):
+            await tell(post.publish, PARCELS, range(start, start + 4))
+            await until(lambda least=3 * start: post.acknowledged > least)
+            await terminate_backends(database, "pliers%")
+        await office.parcels(dict.fromkeys(PARCELS, 20), seconds=60)
+        assert post.acknowledged == 20 * len(PARCELS)
 
 
 async def test_a_lane_that_was_lost_writes_nothing(office: Office, post: Post) -> None:
@@ -211,6 +232,21 @@ async def test_while_the_broker_is_away_nothing_spins(office: Office, post: Post
     health = (await office.admin("GET", "/workflows/health", status=200)).json()
     assert health["details"]["eventSources"]["failing"] == 1
     assert f"source/{source}" not in [each["name"] for each in health["details"]["log"]["readers"]]
+
+
+async def test_a_source_that_this_release_cannot_read(office: Office, post: Post) -> None:
+    """It stops nobody else: the node's other readers go on."""
+    await office.publish()
+    broken = await office.source(ADDRESS, name="broken", enabled=False)
+    changed = '{"broker": {"type": "redis", "url": "redis://127.0.0.1:1", "stream": "s", "newer": 1}, "mapping": null, "batchSize": 1}'
+    await office.engine.pool.execute(
+        "UPDATE event_sources SET enabled = true, configuration = $2::text::jsonb WHERE id = $1::text::uuid",
+        broken,
+        changed,
+    )
+    await office.source(ADDRESS)
+    await tell(post.publish, PARCELS, range(3))
+    await office.parcels(dict.fromkeys(PARCELS, 3))
 
 
 async def test_disabled_and_enabled(office: Office, post: Post) -> None:

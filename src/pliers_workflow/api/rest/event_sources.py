@@ -103,14 +103,14 @@ async def list_event_source_rejects(call: Call, id: EventSourceId, query: PageQu
 )
 async def retry_event_source_reject(call: Call, id: EventSourceId, rejectId: RejectId) -> Reply:  # noqa: N803
     """Read a message again by the event source as it is now, and take its events in; it is a reject no more."""
-    answers = await call.engine.rejects.retry(call.principal, id.lower(), rejectId.lower())
+    answers = await call.engine.rejects.retry(call.principal, id.lower(), rejectId.lower(), request=call.request)
     return Reply(event_answers(answers))
 
 
 @routes.delete("/event-sources/{id}/rejects/{rejectId}", "Discard a rejected message", permissions=_WRITES)
 async def discard_event_source_reject(call: Call, id: EventSourceId, rejectId: RejectId) -> Reply:  # noqa: N803
     """Throw a message away."""
-    await call.engine.rejects.discard(call.principal, id.lower(), rejectId.lower())
+    await call.engine.rejects.discard(call.principal, id.lower(), rejectId.lower(), request=call.request)
     return Reply(None)
 
 

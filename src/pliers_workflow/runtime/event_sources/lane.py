@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pliers_workflow.storage import queries
 
@@ -54,7 +54,8 @@ _TURN: Final = 20
 _PAUSE_MIN: Final = 0.1
 _PAUSE_MAX: Final = 5.0
 
-#: what the database says of a value that it cannot hold
+#: what the database, or its driver, says of a value that it cannot hold (the driver's is a ValueError, and looks like a
+#: broken connection as well, so these are asked for first)
 _UNFIT: Final = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError, ValueError)
 
 
@@ -72,6 +73,8 @@ class SourceWork(Struct, frozen=True, eq=False):
     pool: asyncpg.Pool[Any]
     inbox: Inbox
     settings: EventSourceSettings
+    #: connections that are being closed
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class _Taken(Struct, frozen=True):
@@ -113,12 +116,19 @@ class SourceLane(HeldLane):
                     _log.exception("event_source_failed", source=self._work.source_id)
                     await self._fail(error)
                 finally:
-                    await broker.close()
+                    # By a task of its own, because whoever stops a lane is impatient.
+                    await asyncio.shield(self._close(broker))
         except LaneLost:
             return
         finally:
             with contextlib.suppress(*DATABASE_AWAY):
                 await self._note()
+
+    def _close(self, broker: BrokerReader) -> asyncio.Task[None]:
+        task = asyncio.create_task(broker.close(), name=f"close {self.reader.name}")
+        self._work.closing.add(task)
+        task.add_done_callback(self._work.closing.discard)
+        return task
 
     async def _finish(self) -> None:
         """Carry out what whoever read before has committed and not carried out: it came first."""
@@ -179,10 +189,6 @@ class SourceLane(HeldLane):
         while True:
             try:
                 return await self._write_once(part, bad)
-            except (EngineError, *DATABASE_AWAY) as error:
-                _log.warning("event_source_waits_for_database", source=self._work.source_id, error=repr(error))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _PAUSE_MAX)
             except _UNFIT as error:
                 if not part:
                     raise
@@ -191,6 +197,10 @@ class SourceLane(HeldLane):
                     return await self._write((), [*bad, Rejected(part[0].message, reason)])
                 half = len(part) // 2
                 return [*await self._write(part[:half], bad), *await self._write(part[half:], ())]
+            except (EngineError, *DATABASE_AWAY) as error:
+                _log.warning("event_source_waits_for_database", source=self._work.source_id, error=repr(error))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _PAUSE_MAX)
 
     async def _write_once(self, part: Sequence[_Taken], bad: Sequence[Rejected]) -> list[Stored]:
         work, events = self._work, [event for each in part for event in each.events]

@@ -16,7 +16,9 @@ from pliers_workflow.storage import canonical, identity, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
+from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError
+from ..inbound.rows import EventAnswer
 from ..paging import uuid_cursor
 from .brokers.port import HEADER_LENGTH_MAX, BrokerMessage
 from .plain import BadMessage, mapping_of
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import Settings
 
+    from ..answers import RequestKey
     from ..audit import Audit
     from ..inbound.inbox import Inbox
-    from ..inbound.rows import EventAnswer
     from ..principal import Principal
 
 _sql: Final = queries.load("event_sources")
@@ -100,14 +102,20 @@ class Rejects:
         rows = await self._pool.fetch(_sql.page_rejects, principal.tenant_id, source_id, before, limit + 1)
         return make_page(rows, limit, _row, lambda row: (row["id"],))
 
-    async def retry(self, principal: Principal, source_id: str, reject_id: str) -> tuple[EventAnswer, ...]:
+    async def retry(
+        self, principal: Principal, source_id: str, reject_id: str, *, request: RequestKey | None = None
+    ) -> tuple[EventAnswer, ...]:
         """
-        Read a rejected message again, by the source as it is now, and take its events in.
+        Read a rejected message again, by the source as it is now, and take its events in; a repeated request is told of them.
 
         Raises NotFoundError, ConflictError where only its beginning was kept, InvalidError where it is still no event.
         """
         tenant = principal.tenant_id
         await self._audit.require(principal, "event_source.retry_reject", f"event_source:{source_id}", "operator")
+        made = await idempotency.known(self._pool, tenant, request)
+        if made is not None:
+            rows = [await self._inbox.get(principal, event_id) for event_id in made.split()]
+            return tuple(EventAnswer(each, True) for each in rows if each is not None)
         source = await self._source(principal, source_id)
         found = await self._pool.fetchrow(_sql.get_reject, tenant, source_id, reject_id) if is_uuid(reject_id) else None
         if found is None:
@@ -130,30 +138,48 @@ class Rejects:
             raise InvalidError("not_an_event", f"This is still no event: {error}") from None
         # First kept, then dropped: should this end in between, the next attempt finds its events known.
         answers = await self._inbox.receive(tenant, events, event_source=source_id) if events else ()
-        await self._drop(principal, source_id, reject_id, "event_source.reject_retried", missing=True)
+        made = " ".join(each.row.id for each in answers)
+        await self._drop(principal, source_id, reject_id, "event_source.reject_retried", request, made, missing=True)
         return answers
 
-    async def discard(self, principal: Principal, source_id: str, reject_id: str) -> None:
+    async def discard(
+        self, principal: Principal, source_id: str, reject_id: str, *, request: RequestKey | None = None
+    ) -> None:
         """Throw a rejected message away. Raises NotFoundError."""
         await self._audit.require(principal, "event_source.discard_reject", f"event_source:{source_id}", "operator")
         await self._source(principal, source_id)
-        await self._drop(principal, source_id, reject_id, "event_source.reject_discarded", missing=False)
+        await self._drop(principal, source_id, reject_id, "event_source.reject_discarded", request, "", missing=False)
 
     async def sweep(self) -> None:
         """Forget what is old, in all tenants."""
         oldest = datetime.now(UTC) - timedelta(seconds=self._settings.rejects_ttl)
         await self._pool.execute(_sql.sweep_rejects, identity.lowest_id(oldest))
 
-    async def _drop(self, principal: Principal, source_id: str, reject_id: str, action: str, *, missing: bool) -> None:
+    async def _drop(
+        self,
+        principal: Principal,
+        source_id: str,
+        reject_id: str,
+        action: str,
+        request: RequestKey | None,
+        made: str,
+        *,
+        missing: bool,
+    ) -> None:
+        """Take a reject away; `missing`: it does not matter where somebody else has."""
+        tenant = principal.tenant_id
         async with self._pool.acquire() as connection, connection.transaction():
+            if await idempotency.claim(connection, tenant, request) is not None:
+                return
             gone = None
             if is_uuid(reject_id):
-                gone = await connection.fetchval(_sql.drop_reject, principal.tenant_id, source_id, reject_id)
+                gone = await connection.fetchval(_sql.drop_reject, tenant, source_id, reject_id)
+            if gone is None and not missing:
+                raise _unknown(reject_id)
+            await idempotency.settle(connection, tenant, request, made)
             if gone is not None:
                 subject, details = f"event_source:{source_id}", {"reject": reject_id, "message": gone}
-                await self._audit.record(connection, principal.tenant_id, action, subject, details, principal.user_id)
-            elif not missing:
-                raise _unknown(reject_id)
+                await self._audit.record(connection, tenant, action, subject, details, principal.user_id)
 
     async def _source(self, principal: Principal, source_id: str) -> Any:
         row = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -9,6 +10,7 @@ import structlog
 
 from pliers_workflow.storage import queries
 
+from ..failures import DATABASE_AWAY
 from ..feed import Reader
 from .brokers import kinds
 from .brokers.opening import open_reader
@@ -51,6 +53,11 @@ class SourceReader(Reader):
         """Read the broker."""
         return SourceLane(self, claimed, cursors, self._work)
 
+    async def close(self) -> None:
+        """Wait until its connections are closed."""
+        if self._work.closing:
+            await asyncio.wait(self._work.closing)
+
 
 class SourceServer:
     """One for each node that reads; `readers` is a source for `Lanes`."""
@@ -78,6 +85,17 @@ class SourceServer:
         return [reader for _, reader in self._readers.values()]
 
     async def _reader(self, tenant_id: str, source_id: str) -> Reader | None:
+        try:
+            return await self._made(tenant_id, source_id)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            # One source that this release cannot read must not stop all readers of the node.
+            _log.exception("event_source_not_readable", tenant=tenant_id, source=source_id)
+            self._readers.pop((tenant_id, source_id), None)
+            return None
+
+    async def _made(self, tenant_id: str, source_id: str) -> Reader | None:
         row = await self._pool.fetchrow(_sql.get_source, tenant_id, source_id)
         if row is None:
             return None

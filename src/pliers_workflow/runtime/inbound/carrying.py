@@ -88,7 +88,12 @@ class Carrier:
             return list(events)
         found = []
         for each in events:
-            matches, wrong = await self._actor.matches(each, listening[each.event.type])
+            try:
+                matches, wrong = await self._actor.matches(each, listening[each.event.type])
+            except Exception:
+                # A defect of ours: it stays `received`, and is in nobody's way.
+                _log.exception("event_failed", tenant=tenant_id, id=each.id)
+                continue
             found.append(((each, matches, wrong), matches))
 
         async def carry_out(subject: tuple[Stored, list[Match], list[Result]]) -> bool:
@@ -101,7 +106,9 @@ class Carrier:
             self._remember(task)
         if tasks:
             await asyncio.wait(tasks)
-        return [each for each, task in zip(events, tasks, strict=True) if task.cancelled() or not task.result()]
+        return [
+            subject[0] for (subject, _), task in zip(found, tasks, strict=True) if task.cancelled() or not task.result()
+        ]
 
     async def _carry_out(
         self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None

@@ -36,6 +36,8 @@ class KafkaReader(BrokerReader):
         super().__init__(
             [f"kafka://{server}" for server in broker.servers], guard, batch_size=batch_size, timeout=timeout
         )
+        # It leaves its group, so that whoever comes next need not wait until it has timed out.
+        self.close_timeout = timeout
         self._broker = broker
         self._consumer: AIOKafkaConsumer | None = None
         self._looked_at = time.monotonic()

@@ -7,8 +7,9 @@ and in the order of the stream.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import nats
 import nats.errors
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from .kinds import NatsBroker
 
 #: longer than any batch is under way; more than that a consumer gives no one
-_ACK_PENDING_MAX = 10_000
+_ACK_PENDING_MAX: Final = 10_000
+#: seconds without messages after which it is looked whether the consumer is there
+_LOOK_EVERY: Final = 5.0
 
 
 class NatsReader(BrokerReader):
@@ -37,6 +40,7 @@ class NatsReader(BrokerReader):
         self._broker = broker
         self._client: NatsClient | None = None
         self._subscription: Any = None
+        self._looked_at = time.monotonic()
 
     async def _open(self) -> float:
         broker = self._broker
@@ -88,9 +92,22 @@ class NatsReader(BrokerReader):
             found = await self._subscription.fetch(self.batch_size, timeout=wait)
         except nats.errors.TimeoutError:
             found = []
-        if not found and self._client.is_closed:
-            raise BrokerError("The connection to the broker broke.")
+        if not found:
+            if self._client.is_closed:
+                raise BrokerError("The connection to the broker broke.")
+            await self._look()
         return [_message(each) for each in found]
+
+    async def _look(self) -> None:
+        """A consumer that was removed gives nothing, and says nothing: ask now and then."""
+        if time.monotonic() - self._looked_at < _LOOK_EVERY:
+            return
+        assert self._client is not None
+        self._looked_at = time.monotonic()
+        try:
+            await self._client.jetstream(timeout=self.timeout).consumer_info(self._broker.stream, self._broker.consumer)
+        except nats.js.errors.NotFoundError:
+            raise BrokerError(f"The consumer {self._broker.consumer} was removed.") from None
 
     async def _acknowledge(self, messages: Sequence[BrokerMessage]) -> None:
         assert self._client is not None

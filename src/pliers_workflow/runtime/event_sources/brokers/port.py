@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 #: headers of one message that are looked at, and characters of each
 HEADERS_MAX: Final = 100
 HEADER_LENGTH_MAX: Final = 4_000
-#: seconds that closing a connection may take
-_CLOSING: Final = 2.0
 
 
 class BrokerMessage(Struct, frozen=True):
@@ -59,6 +57,8 @@ class BrokerReader(ABC):
 
     #: what the client library raises
     failures: ClassVar[tuple[type[Exception], ...]]
+    #: seconds that closing a connection may take
+    close_timeout: float = 2.0
 
     def __init__(self, servers: Iterable[str], guard: Guard, *, batch_size: int, timeout: float) -> None:
         self._servers = tuple(servers)
@@ -90,7 +90,7 @@ class BrokerReader(ABC):
     async def close(self) -> None:
         """Disconnect, whatever its state."""
         with contextlib.suppress(Exception):  # it may be broken; what closing it says is no news
-            async with asyncio.timeout(_CLOSING):
+            async with asyncio.timeout(self.close_timeout):
                 await self._close()
 
     @abstractmethod
