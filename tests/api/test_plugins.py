@@ -38,15 +38,17 @@ async def test_plugins_are_listed_with_their_nodes(world: World) -> None:
     """All by id; the schemas with each single one."""
     items = (await world.admin("GET", "/plugins", status=200)).json()["items"]
     node = world.engine.node
+    registered_at = items[1]["registeredAt"]
+    assert registered_at is not None
     assert items == [
         {
             "id": "crm", "state": "broken", "version": None, "title": None, "description": None, "isolation": None,
-            "timeoutSeconds": None,
+            "timeoutSeconds": None, "registeredAt": None,
             "nodes": [{"name": node, "version": None, "state": "broken", "reason": "No licence.", "runsSteps": False}],
         },
         {
             "id": "price", "state": "ready", "version": "1.2.0", "title": "Price", "description": "Multiplies.",
-            "isolation": "thread", "timeoutSeconds": 60.0,
+            "isolation": "thread", "timeoutSeconds": 60.0, "registeredAt": registered_at,
             "nodes": [{"name": node, "version": "1.2.0", "state": "ready", "reason": None, "runsSteps": True}],
         },
     ]  # fmt: skip

@@ -35,6 +35,10 @@ def hang(input: dict) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(input["file"]).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
+
+@plugin("trouble.long", title="Hang for long", version="1.0.0", isolation="process", timeout=600)
+def long(input: dict) -> None:
+    hang(input)
 """
 
 
@@ -56,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: trouble\nVersion: 1.0.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[pliers.plugins]\ntrouble.hang = trouble:hang\ntrouble.gone = nowhere:gone\n"
+        "[pliers.plugins]\ntrouble.hang = trouble:hang\ntrouble.long = trouble:long\ntrouble.gone = nowhere:gone\n"
     )
     return folder
 
@@ -132,7 +136,8 @@ async def test_the_example_runs_end_to_end(
     node_ = await node(cluster, monkeypatch, site)
     items = {each["id"]: each for each in (await node_.api("GET", "/plugins", cluster.admin))["items"]}
     assert {id: each["state"] for id, each in items.items()} == {
-        "iban.check": "ready", "iban.bank": "ready", "iban.scan": "ready", "trouble.hang": "ready", "trouble.gone": "broken",
+        "iban.check": "ready", "iban.bank": "ready", "iban.scan": "ready", "trouble.hang": "ready", "trouble.long": "ready",
+        "trouble.gone": "broken",
     }  # fmt: skip
     assert "nowhere" in items["trouble.gone"]["nodes"][0]["reason"]
 
@@ -224,6 +229,22 @@ async def test_a_node_without_it_leaves_the_step(cluster: Cluster, monkeypatch: 
     await node(cluster, monkeypatch, site)
     assert (await settled(cluster, lacks, instance_id))["status"] == "completed"
     assert [row["action"] for row in await cluster.history(instance_id)] == ["start", "complete_step"]
+
+
+async def test_what_a_killed_node_had_started_ends_with_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, site: Path, tmp_path: Path
+) -> None:
+    """The plugin's process sees that its node is gone, and ends itself with all that it has started."""
+    node_ = await node(cluster, monkeypatch, site)
+    step = {"type": "plugin", "id": "hang", "pluginId": "trouble.long", "inputMapping": {"file": "data.file"}}
+    await cluster.publish(node_, document(step))
+    file = tmp_path / "pids"
+    await begin(cluster, node_, "accounts", file=str(file))
+    await until(lambda: file.exists() and len(file.read_text().split()) == 2)
+    pids = [int(pid) for pid in file.read_text().split()]
+    assert not any(map(_gone, pids))
+    await node_.server.kill()
+    await until(lambda: all(map(_gone, pids)))
 
 
 def test_the_command_lists_what_is_installed(site: Path) -> None:

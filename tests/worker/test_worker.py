@@ -155,6 +155,8 @@ async def test_what_it_is_made_of_is_checked() -> None:
     for options in ({"concurrency": 0}, {"worker_id": "a b"}, {"wait": 31}):
         with pytest.raises(ValueError):
             Worker("http://x", "t", **options)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="no address"):
+        Worker("workflows.example.com", "t")
     worker = Worker("http://x", "t")
     with pytest.raises(ValueError, match="needs a function"):
         await worker.run()

@@ -63,6 +63,8 @@ class Worker:
         look for who holds a task; default: host and process. `concurrency`: tasks at once. `wait`: seconds that a fetch waits
         for work. `grace`: seconds that running tasks have when the worker stops. `transport`: of httpx, for tests.
         """
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is no address of a server; give one such as https://workflows.example.com")
         worker_id = worker_id or f"{socket.gethostname()}:{os.getpid()}"
         if not _WORKER_ID.fullmatch(worker_id):
             raise ValueError("a worker's id is 1 to 200 printable ASCII characters without blanks")

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections import deque
+from io import FileIO
 from typing import Final
 
 from pliers_workflow.plugins.process import Request, Said, encode, read_said
@@ -49,14 +50,19 @@ async def run(request: Request) -> Said:
     printed: deque[bytes] = deque()
     assert process.stdout is not None
     copying = asyncio.create_task(_copy(process.stdout, printed))
-    answers, transport = await _reader(reading, request.output_size_max + _LINE_MAX)
+    pipe = os.fdopen(reading, "rb", buffering=0)
+    transport: asyncio.ReadTransport | None = None
     try:
+        answers, transport = await _reader(pipe, request.output_size_max + _LINE_MAX)
         return await _converse(process, answers, request, copying, printed)
     finally:
         # While it has not been waited for, its id is nobody else's.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        transport.close()
+        if transport is None:
+            pipe.close()
+        else:
+            transport.close()
         copying.cancel()
         await process.wait()
 
@@ -115,12 +121,10 @@ async def _how(ended: asyncio.Future[int]) -> str:
     return f", by signal {-status}"
 
 
-async def _reader(descriptor: int, limit: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+async def _reader(pipe: FileIO, limit: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
-    )
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     return reader, transport
 
 

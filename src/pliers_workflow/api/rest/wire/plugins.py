@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from .base import Json, View
@@ -37,6 +38,8 @@ class PluginSummaryView(View, frozen=True, kw_only=True):
     isolation: Literal["thread", "process"] | None
     #: seconds for one attempt, where the step and the engine allow as much
     timeout_seconds: float | None
+    #: since when this version is known
+    registered_at: datetime | None
     nodes: list[PluginNodeView]
 
 
