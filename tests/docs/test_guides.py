@@ -54,7 +54,11 @@ def test_the_plugin_of_the_guide() -> None:
 def test_the_worker_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is declared as it stands there, and would start."""
     started: list[Worker] = []
-    monkeypatch.setattr(Worker, "start", started.append)
+
+    def start(worker: Worker) -> None:
+        started.append(worker)
+
+    monkeypatch.setattr(Worker, "start", start)
     (code,) = blocks("python-worker.md", "python")
     exec(code, {"token": "t", "printer": None})
     assert len(started) == 1
