@@ -76,6 +76,8 @@ def fail(how: str) -> Any:
             raise ValueError("secret of the author")
         case "exit":
             sys.exit(3)
+        case "odd delay":
+            raise Retryable("later", delay="soon")  # type: ignore[arg-type]  # that is the point
         case "odd details":
             raise Permanent("ODD", "a NUL \0, half a pair \ud800", details={"what": object(), "nan": float("nan")})
         case "odd code":

@@ -109,6 +109,7 @@ async def failed(shop: Shop, plugin: str, how: str) -> tuple[Any, list[str]]:
         ("retryable", "BUSY", 2),
         ("permanent", "NO_SUCH_THING", 1),
         ("crude", "PLUGIN_FAILED", 2),
+        ("odd delay", "PLUGIN_FAILED", 2),
         ("odd details", "ODD", 1),
         ("odd code", "INVALID_CODE", 1),
         ("large details", "LARGE", 1),

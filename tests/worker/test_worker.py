@@ -72,6 +72,10 @@ def raising(how: str) -> Any:
             raise ValueError("secret of the author")
         case "exit":
             raise SystemExit(3)
+        case "cancel":
+            raise asyncio.CancelledError
+        case "odd delay":
+            raise Retryable("later", delay="soon")  # type: ignore[arg-type]  # that is the point
         case "odd":
             raise Permanent("no code!", "NUL \0, half a pair \ud800", details={"what": object(), "nan": float("nan")})
         case "object":
@@ -93,6 +97,8 @@ def raising(how: str) -> Any:
         ("permanent", "NO_SUCH_THING", 1),
         ("crude", "WORKER_FAILED", 2),
         ("exit", "WORKER_FAILED", 2),
+        ("cancel", "WORKER_FAILED", 2),
+        ("odd delay", "WORKER_FAILED", 2),
         ("odd", "INVALID_CODE", 1),
         ("object", "OUTPUT_INVALID", 1),
         ("nan", "OUTPUT_INVALID", 1),

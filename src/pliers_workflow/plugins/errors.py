@@ -32,7 +32,7 @@ class Retryable(PluginFailure):
         self, message: str, *, code: str = FAILED, delay: float | None = None, details: dict[str, Any] | None = None
     ) -> None:
         super().__init__(code, message, details=details)
-        self.delay = delay
+        self.delay = None if delay is None else float(delay)
 
 
 class Permanent(PluginFailure):

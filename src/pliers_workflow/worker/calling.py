@@ -98,6 +98,9 @@ def _details(given: Any) -> dict[str, Any]:
     return {"excerpt": told(repr(given))[:1_000]} if given else {}
 
 
+CANCELLED_ITSELF: Final = failed(Retryable("The task's function cancelled itself."))
+
+
 async def _in_loop(handler: Handler, task: Task, ended: Callable[[], None]) -> Any:
     try:
         return await handler.function(task)

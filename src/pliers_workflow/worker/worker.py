@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from .api import Away, Gone, Refused, TaskApi
-from .calling import Function, Handler, Outcome, call
+from .calling import CANCELLED_ITSELF, Function, Handler, Outcome, call
 from .errors import TaskLost, WorkerRefused
 from .holding import Backoff, Held
 from .task import Task
@@ -243,8 +243,10 @@ class Worker:
                 await _cancelled(working)
                 return
             with contextlib.suppress(TaskLost):
+                # One that cancels itself has failed; to give it back would have it begun again for ever.
+                outcome = CANCELLED_ITSELF if working.cancelled() else working.result()
                 if not held.lost.is_set():
-                    self._count(await held.bring(api, working.result()))
+                    self._count(await held.bring(api, outcome))
                     return
             self.dropped += 1
         except asyncio.CancelledError:  # the worker stops, and its grace is over
