@@ -105,3 +105,19 @@ async def test_tenants_take_turns() -> None:
     put(queue, 100, tenant="large")
     put(queue, 1, tenant="small")
     assert "small" in {key[0] for key, _ in queue.take(4, 50)}
+
+
+async def test_a_command_behind_a_timer_of_its_instance_comes_along() -> None:
+    """The two are one batch, taken for the timer; when it has ended, nothing is in flight, and the next is taken."""
+    queue = CommandQueue(batches_in_flight=3)
+    command = Command("c", Actor(), FireTimer("timer/1"))
+    for _ in range(5):
+        queue.put(Pending("t", "one", command, None, background=True))
+        queue.put(Pending("t", "one", command, None, background=False))
+        batch = queue.take(100, 50)
+        assert kinds(batch) == (1, 1)
+        queue.end(batch)
+        queue.release(("t", "one"))
+        assert (queue.in_flight, queue.background_in_flight, queue.length, queue.background_length) == (0, 0, 0, 0)
+    put(queue, 1)
+    assert queue.ready()

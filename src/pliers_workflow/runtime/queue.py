@@ -148,9 +148,11 @@ class CommandQueue:
         #: commands that wait, and those of them that are background work
         self.length = 0
         self.background_length = 0
-        #: batches that were taken and are not committed yet (`end` counts down), and those of nothing but background work
+        #: batches that were taken and are not committed yet: until `end`
         self.in_flight = 0
-        self.background_in_flight = 0
+        #: those of them that were taken for background work. (Not told by what is in them: behind an instance's timer there
+        #: may be a command that somebody waits for, and it comes along.)
+        self._background_batches: set[int] = set()
 
     def put(self, pending: Pending) -> None:
         """Append a command."""
@@ -202,7 +204,7 @@ class CommandQueue:
         elif self._background_ready():
             most = BACKGROUND_BATCH_MIN if self._somebody_about() else BACKGROUND_BATCH_MAX
             self._fill(batch, self._background, min(limit, most), fold_max)
-            self.background_in_flight += 1
+            self._background_batches.add(id(batch))
         if batch:
             self.in_flight += 1
             self._wake_for_more()
@@ -211,8 +213,12 @@ class CommandQueue:
     def end(self, batch: Sequence[tuple[Key, Sequence[Pending]]]) -> None:
         """A batch that was taken is not in flight any more."""
         self.in_flight -= 1
-        if all(pending.background for _, pendings in batch for pending in pendings):
-            self.background_in_flight -= 1
+        self._background_batches.discard(id(batch))
+
+    @property
+    def background_in_flight(self) -> int:
+        """Batches in flight that were taken for background work."""
+        return len(self._background_batches)
 
     def ready(self) -> bool:
         """Whether a batch should be taken now."""
