@@ -67,8 +67,10 @@ def body(parcel: str, number: int) -> bytes:
 class Office:
     """One node with its API, on a database that others may be on as well."""
 
-    def __init__(self, engine: Engine, http: httpx.AsyncClient, token: str) -> None:
+    def __init__(self, engine: Engine, http: httpx.AsyncClient, token: str, eye: asyncpg.Connection[Any]) -> None:
         self.engine = engine
+        #: looks into the database beside the engine, whose connections a test may cut
+        self.eye = eye
         self.http = http
         self.admin = Caller(http, token)
 
@@ -103,8 +105,8 @@ class Office:
         limit = time.monotonic() + seconds
         wanted = {parcel: list(range(1, count)) for parcel, count in numbers.items()}
         while True:
-            found, instances = await moves(self.engine.pool)
-            owed = await self.engine.pool.fetchval("SELECT count(*) FROM inbound_events WHERE status = 'received'")
+            found, instances = await moves(self.eye)
+            owed = await self.eye.fetchval("SELECT count(*) FROM inbound_events WHERE status = 'received'")
             if found == wanted and not owed:
                 assert instances == len(numbers)
                 return
@@ -150,9 +152,11 @@ async def office_on(database: str, **sources: Any) -> AsyncIterator[Office]:
             database, tenant="default", user="admin", permissions=("admin",), name="test", expires_days=0
         )
     app = create_app(engine, owns_engine=False)
+    eye = await asyncpg.connect(database)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://engine") as http:
-        yield Office(engine, http, token)
+        yield Office(engine, http, token, eye)
     await engine.close()
+    await eye.close()
 
 
 Publish = Callable[[str, int], Awaitable[None]]
