@@ -247,6 +247,12 @@ async def test_a_source_that_this_release_cannot_read(office: Office, post: Post
     await office.source(ADDRESS)
     await tell(post.publish, PARCELS, range(3))
     await office.parcels(dict.fromkeys(PARCELS, 3))
+    await office.engine.pool.execute(
+        "UPDATE event_sources SET updated_at = now() - interval '1 hour' WHERE id = $1::text::uuid", broken
+    )
+    health = (await office.admin("GET", "/workflows/health", status=200)).json()
+    assert health["details"]["eventSources"]["unread"] == 1
+    assert "event_source_unread" in str(health)
 
 
 async def test_disabled_and_enabled(office: Office, post: Post) -> None:

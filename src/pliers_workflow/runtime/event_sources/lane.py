@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,7 +114,9 @@ class SourceLane(HeldLane):
                 except (BrokerError, EngineError, *DATABASE_AWAY) as error:
                     await self._fail(error)
                 except Exception as error:
-                    _log.exception("event_source_failed", source=self._work.source_id)
+                    # Without what variables hold, because a client's hold secrets.
+                    where = "".join(traceback.format_tb(error.__traceback__))
+                    _log.error("event_source_failed", source=self._work.source_id, error=repr(error), where=where)
                     await self._fail(error)
                 finally:
                     # By a task of its own, because whoever stops a lane is impatient.

@@ -25,12 +25,18 @@ class EventSourcesProbe:
 
     async def read(self, connection: AnyConnection) -> Reading:
         """Look."""
-        row = await connection.fetchrow(_sql.health)
+        threshold = self._thresholds.event_source_failing_max
+        row = await connection.fetchrow(_sql.health, threshold)
         assert row is not None, "it counts"
         alarms = []
-        threshold = self._thresholds.event_source_failing_max
         if row["failing"] and row["failing_seconds"] > threshold:
             message = "Event sources cannot be read; each says why in `lastError`."
             alarms.append(Alarm("event_source_failing", message, round(row["failing_seconds"], 3), threshold))
-        details = {name: row[name] for name in ("enabled", "disabled", "failing")}
+        if row["unread"]:
+            message = (
+                "Event sources are enabled and no node reads them: no worker runs, or none has the client of their broker "
+                "or understands them; the workers' logs say which."
+            )
+            alarms.append(Alarm("event_source_unread", message, row["unread"], 0))
+        details = {name: row[name] for name in ("enabled", "disabled", "failing", "unread")}
         return Reading({**details, "failingSeconds": row["failing_seconds"]}, tuple(alarms))

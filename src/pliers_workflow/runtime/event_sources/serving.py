@@ -71,17 +71,25 @@ class SourceServer:
         self._settings = settings
         #: by tenant and id, with the revision they were made for
         self._readers: dict[tuple[str, str], tuple[int, Reader]] = {}
+        #: what this node cannot read, by revision: said once, and left to others
+        self._unreadable: dict[tuple[str, str], int] = {}
 
     async def readers(self) -> Sequence[Reader]:
         """The readers there are just now (a source for `Lanes`)."""
         enabled = {(row[0], row[1]): row[2] for row in await self._pool.fetch(_sql.enabled)}
         for key in self._readers.keys() - enabled.keys():
             del self._readers[key]
+        self._unreadable = {key: revision for key, revision in self._unreadable.items() if key in enabled}
         for key, revision in enabled.items():
-            if key not in self._readers or self._readers[key][0] != revision:
-                reader = await self._reader(*key)
-                if reader is not None:
-                    self._readers[key] = (revision, reader)
+            known = self._readers[key][0] if key in self._readers else self._unreadable.get(key)
+            if known == revision:
+                continue
+            reader = await self._reader(*key)
+            if reader is not None:
+                self._readers[key] = (revision, reader)
+            else:
+                self._readers.pop(key, None)
+                self._unreadable[key] = revision
         return [reader for _, reader in self._readers.values()]
 
     async def _reader(self, tenant_id: str, source_id: str) -> Reader | None:
@@ -89,10 +97,10 @@ class SourceServer:
             return await self._made(tenant_id, source_id)
         except DATABASE_AWAY:
             raise
-        except Exception:
-            # One source that this release cannot read must not stop all readers of the node.
-            _log.exception("event_source_not_readable", tenant=tenant_id, source=source_id)
-            self._readers.pop((tenant_id, source_id), None)
+        except Exception as error:
+            # One source that this release cannot read must not stop all readers of the node. No traceback: some show what
+            # variables hold, and here they hold secrets.
+            _log.error("event_source_not_readable", tenant=tenant_id, source=source_id, error=repr(error))
             return None
 
     async def _made(self, tenant_id: str, source_id: str) -> Reader | None:
@@ -110,7 +118,6 @@ class SourceServer:
         except ImportError as error:
             # Another node may have the library; this one leaves the lane to it.
             _log.warning("event_source_needs_library", source=source_id, error=str(error))
-            self._readers.pop((tenant_id, source_id), None)
             return None
         return SourceReader(
             SourceWork(

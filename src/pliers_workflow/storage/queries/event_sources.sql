@@ -77,11 +77,15 @@ UPDATE event_sources SET failing_since = NULL
 WHERE tenant_id = $1 AND id = $2::text::uuid AND failing_since IS NOT NULL;
 
 -- name: health
--- How many sources there are in every tenant, how many of them fail, and since when, how much they rejected.
+-- How many sources there are in every tenant, how many of them fail, and since when; and how many nobody has read for $1
+-- seconds, though they are enabled. Served by feed_lanes_pkey.
 SELECT count(*) FILTER (WHERE s.enabled) AS enabled, count(*) FILTER (WHERE NOT s.enabled) AS disabled,
     count(*) FILTER (WHERE s.enabled AND s.failing_since IS NOT NULL) AS failing,
-    extract(epoch FROM now() - min(s.failing_since) FILTER (WHERE s.enabled))::float8 AS failing_seconds
-FROM tenants t JOIN event_sources s ON s.tenant_id = t.id;
+    extract(epoch FROM now() - min(s.failing_since) FILTER (WHERE s.enabled))::float8 AS failing_seconds,
+    count(*) FILTER (
+        WHERE s.enabled AND greatest(l.lease_until, s.updated_at) < now() - make_interval(secs => $1::float8)) AS unread
+FROM tenants t JOIN event_sources s ON s.tenant_id = t.id
+LEFT JOIN feed_lanes l ON l.reader = 'source/' || s.id AND l.lane = 0;
 
 -- name: add_rejects
 -- One that comes again, because its acknowledgement was lost, is there already.
