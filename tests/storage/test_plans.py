@@ -103,6 +103,7 @@ async def test_hot_reads_use_their_indexes(pool: Pool[Any]) -> None:
                 (INSTANCES.list_visible, (*viewer, TOP), "idx_workflow_instances_requester"),
                 (INSTANCES.list_visible, (*viewer, TOP), "workflow_approvals_asked_idx"),
                 (WAITING.list_visible, (*viewer, TOP), "workflow_approvals_asked_idx"),
+                (INSTANCES.list_visible_live, (*viewer, TOP, ["waiting"]), "idx_workflow_instances_status"),
                 (APPROVALS.of_instance, (*viewer, one, False), "workflow_approvals"),
                 (
                     APPROVALS.inbox,

@@ -112,6 +112,29 @@ async def test_filters_narrow(pool: Pool[Any]) -> None:
             assert expected or names == ("requester",), filters
 
 
+async def test_live_instances_are_those_one_sees_and_that_are_live(pool: Pool[Any]) -> None:
+    """Lists of live statuses go another way than the list of everything; for every kind of viewer they agree."""
+    operator = (await viewers(pool))[-1]
+    live = {"running", "waiting", "suspended"}
+    statuses = {
+        one.id: one.status.value
+        for status in live
+        for one in [
+            await read_model.get_instance(pool, operator, each)
+            for each in await all_pages(pool, operator, 200, status=status)
+        ]
+        if one is not None
+    }
+    found = 0
+    for viewer in await viewers(pool):
+        seen = await all_pages(pool, viewer, 200)
+        for wanted in ({"waiting"}, live):
+            expected = [one for one in seen if statuses.get(one) in wanted]
+            assert await all_pages(pool, viewer, 60, status=sorted(wanted)) == expected
+            found += len(expected)
+    assert found
+
+
 def _passes(instance: read_model.InstanceView, filters: dict[str, Any]) -> bool:
     checks = {
         "definition_name": lambda value: instance.definition_name == value,

@@ -104,6 +104,28 @@ WHERE i.tenant_id = $1 AND $5::boolean IS NOT NULL
     AND i.id IN (SELECT c.id FROM concerned c ORDER BY c.id DESC LIMIT {rows})
 ORDER BY i.id DESC;
 
+-- name: list_visible_live
+-- The same where only instances of some statuses ($7) are wanted, none of them an end: these are few beside what somebody
+-- has been concerned with in years, and each is looked at until enough are found that they may see.
+-- Served by idx_workflow_instances_status, and what serves `visible_to`: workflow_approvals_pkey, workflow_definitions_pkey.
+SELECT {columns}
+FROM (
+    SELECT one.id FROM unnest($7::text[]) AS s (status)
+    CROSS JOIN LATERAL (
+        SELECT i.id FROM workflow_instances i
+        WHERE i.tenant_id = $1 AND i.status = s.status::workflow_instance_status AND i.status NOT IN ('completed', 'cancelled')
+            AND i.id < $6::uuid AND {visible_to} {filters}
+        ORDER BY i.id DESC
+        LIMIT {rows}
+    ) one
+    ORDER BY one.id DESC
+    LIMIT {rows}
+) newest
+CROSS JOIN LATERAL (
+    SELECT * FROM workflow_instances WHERE tenant_id = $1 AND id = newest.id OFFSET 0
+) i
+ORDER BY i.id DESC;
+
 -- The filters; `$value` becomes a parameter. None of them is a statement: they are put into the lists above.
 -- name: filter_definition_id
 i.workflow_definition_id = $value::uuid

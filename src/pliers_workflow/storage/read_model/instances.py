@@ -92,18 +92,23 @@ async def list_instances(
     return make_page(rows, limit, _view, lambda row: (row["id"],))
 
 
+#: The statuses whose instances no index of live ones has.
+_ENDS: Final = frozenset({Status.COMPLETED.value, Status.CANCELLED.value})
 _UUIDS: Final = frozenset({"definition_id", "assigned_to", "requester", "submission_id"})
 
 
 def _list_statement(viewer: Viewer, wanted: Mapping[str, Any], statuses: Sequence[str], parameters: list[Any]) -> str:
     """Choose the viewer's statement; put the filters that are wanted into it, and their values behind its parameters."""
-    base = _sql.list_visible
+    base, wanted = _sql.list_visible, dict(wanted)
     if viewer.sees_all:
         base = _sql.list_all
         if "definition_name" in wanted:
             base = _sql.list_of_workflow
-            wanted = dict(wanted)
             parameters.append(wanted.pop("definition_name"))
+    elif statuses and not _ENDS.intersection(statuses):
+        base = _sql.list_visible_live
+        parameters.append(list(statuses))
+        statuses = ()
     filters = [(getattr(_sql, f"filter_{name}"), value) for name, value in wanted.items()]
     if statuses:
         # Written out, so that the partial indexes on live instances serve it; each is one of eight known words.
