@@ -139,7 +139,7 @@ class LeaseRescuer:
         try:
             settled = await settle(self._execute, lapsed.tenant_id, lapsed.instance_id, failure)
         except (EngineError, *DATABASE_AWAY) as error:
-            _log.warning("step_not_rescued", step=lapsed.name, instance=lapsed.instance_id, error=repr(error))
+            _log.warning("rescue_left_for_later", step=lapsed.name, instance=lapsed.instance_id, error=repr(error))
             return False  # the next round finds it again
         if settled is Settled.GONE:
             # Nobody waits for it; unless it was begun anew meanwhile, under another token.
