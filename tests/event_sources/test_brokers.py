@@ -70,6 +70,13 @@ class Stream:
     async def publish(self, parcel: str, number: int) -> None:
         await self.send(body(parcel, number))
 
+    async def left(self) -> int:
+        """Messages that nobody has acknowledged."""
+        client = await nats.connect(self.url, allow_reconnect=False)
+        info = await client.jetstream().consumer_info(self.name, "pliers")
+        await client.close()
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
     async def close(self) -> None:
         client = await nats.connect(self.url, allow_reconnect=False)
         await client.jetstream().delete_stream(self.name)
@@ -193,11 +200,20 @@ class Queue:
     async def publish(self, parcel: str, number: int) -> None:
         await self.send(body(parcel, number), content_type="application/cloudevents+json")
 
+    async def left(self) -> int:
+        """Messages that wait. (Those that are out are not counted by the broker here.)"""
+        return (await self.channel.declare_queue(self.name, passive=True)).declaration_result.message_count or 0
+
     async def close(self) -> None:
         await self.queue.delete(if_unused=False, if_empty=False)
         await self.connection.close()
 
-    def broker(self, port: int | None = None) -> dict[str, Any]:
+    @property
+    def broker(self) -> dict[str, Any]:
+        return self.through(None)
+
+    def through(self, port: int | None) -> dict[str, Any]:
+        """The same by another port of this machine."""
         read = urlsplit(AMQP)
         return {
             "type": "rabbitmq", "url": f"amqp://{read.hostname}:{port or read.port}{read.path}", "queue": self.name,
@@ -217,7 +233,7 @@ async def queue() -> AsyncIterator[Queue]:
 async def test_rabbitmq(office: Office, queue: Queue) -> None:
     """Structured, binary by AMQP's own prefixes, and plain; a message without an id, which the mapping needs, is rejected."""
     await office.publish()
-    source = await office.source(queue.broker(), mapping={"type": "'parcel.moved'"})
+    source = await office.source(queue.broker, mapping={"type": "'parcel.moved'"})
     await queue.publish("P-0", 0)
     for number, prefix in ((1, "cloudEvents:"), (2, "cloudEvents_")):
         attributes = {"specversion": "1.0", "id": f"b{number}", "source": "/post", "type": "parcel.moved"}
@@ -233,7 +249,7 @@ async def test_rabbitmq(office: Office, queue: Queue) -> None:
     (reject,) = await office.rejects(source)
     assert reject["reason"] == "The mapping of `id` gives nothing, and an event needs it."
     for _ in range(100):
-        if not (await queue.channel.declare_queue(queue.name, passive=True)).declaration_result.message_count:
+        if not await queue.left():
             break
         await asyncio.sleep(0.05)
     else:
@@ -251,14 +267,14 @@ async def test_rabbitmq_is_cut_off(database: str, queue: Queue) -> None:
             laid.mend()
 
         await office.publish()
-        source = await office.source(queue.broker(laid.port))
+        source = await office.source(queue.through(laid.port))
         await through_an_outage(office, source, queue.publish, cut, mend)
         assert laid.connections > 1
 
 
 async def test_rabbitmq_as_it_should_not_be(office: Office, queue: Queue) -> None:
     """A queue that is not there, or that somebody else reads, is told as that; when the other is gone, it is read."""
-    gone = await office.source({**queue.broker(), "queue": "nobodys"}, name="gone")
+    gone = await office.source({**queue.broker, "queue": "nobodys"}, name="gone")
     seen = await office.until(lambda seen: seen["lastError"] is not None, gone)
     assert seen["lastError"] == "There is no queue nobodys; declare it."
     await office.publish()
@@ -267,7 +283,7 @@ async def test_rabbitmq_as_it_should_not_be(office: Office, queue: Queue) -> Non
         """Takes messages and does nothing."""
 
     tag = await queue.queue.consume(nobody, no_ack=False)
-    source = await office.source(queue.broker())
+    source = await office.source(queue.broker)
     seen = await office.until(lambda seen: seen["lastError"] is not None, source)
     assert seen["lastError"].startswith("Somebody else reads the queue")
     await queue.queue.cancel(tag)
@@ -279,7 +295,7 @@ async def test_rabbitmq_loses_the_queue(office: Office, queue: Queue, monkeypatc
     """A queue that is deleted is told as that, though the broker says nothing; declared again, it is read again."""
     monkeypatch.setattr(rabbitmq, "_LOOK_EVERY", 0.1)
     await office.publish()
-    source = await office.source(queue.broker())
+    source = await office.source(queue.broker)
     await queue.publish("P-0", 0)
     await office.parcels({"P-0": 1})
     await queue.queue.delete(if_unused=False, if_empty=False)
@@ -317,7 +333,11 @@ class Entries:
     async def publish(self, parcel: str, number: int) -> None:
         await self.add({"event": body(parcel, number)})
 
-    async def pending(self) -> int:
+    async def open(self) -> None:
+        """A stream is made by its first entry."""
+
+    async def left(self) -> int:
+        """Entries that were given and not acknowledged."""
         async with Redis.from_url(self.url) as client:
             return int((await client.xpending(self.name, "pliers"))["pending"])
 
@@ -355,7 +375,7 @@ async def test_redis(office: Office, entries: Entries) -> None:
     await entries.add({"something": "else"})
     await office.parcels({"P-0": 5})
     await office.until(lambda seen: seen["received"] == 5 and seen["rejected"] == 1, source)
-    assert await entries.pending() == 0
+    assert await entries.left() == 0
 
 
 async def test_redis_loses_the_group(office: Office, entries: Entries) -> None:
