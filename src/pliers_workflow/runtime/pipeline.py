@@ -114,7 +114,7 @@ class Pipeline:
         )
         self._workers: list[asyncio.Task[None]] = []
         self._closing = False
-        #: the batch before had several instances
+        #: the batch before had several commands that somebody waited for
         self._crowded = False
         #: counted since the start: batches committed, commands in them, instances overtaken
         self.batches = 0
@@ -201,7 +201,7 @@ class Pipeline:
                     if self._closing and not self._aside.tasks and not self._queue.length:
                         return
                     continue
-                self._crowded = len(batch) > 1
+                self._crowded = sum(not pendings[0].background for _, pendings in batch) > 1
                 try:
                     if connection is None or connection.is_closed():
                         await self._drop_connection(connection)

@@ -10,8 +10,8 @@ import structlog
 
 from pliers_workflow.storage import queries
 
-from ..failures import DATABASE_AWAY
 from ..feed import Reader
+from ..feed.revised import RevisedReaders
 from .brokers import kinds
 from .brokers.opening import open_reader
 from .lane import SourceLane, SourceWork
@@ -69,41 +69,13 @@ class SourceServer:
         self._inbox = inbox
         self._outbound = outbound
         self._settings = settings
-        #: by tenant and id, with the revision they were made for
-        self._readers: dict[tuple[str, str], tuple[int, Reader]] = {}
-        #: what this node cannot read, by revision: said once, and left to others
-        self._unreadable: dict[tuple[str, str], int] = {}
+        self._readers = RevisedReaders("event_source", self._reader)
 
     async def readers(self) -> Sequence[Reader]:
         """The readers there are just now (a source for `Lanes`)."""
-        enabled = {(row[0], row[1]): row[2] for row in await self._pool.fetch(_sql.enabled)}
-        for key in self._readers.keys() - enabled.keys():
-            del self._readers[key]
-        self._unreadable = {key: revision for key, revision in self._unreadable.items() if key in enabled}
-        for key, revision in enabled.items():
-            known = self._readers[key][0] if key in self._readers else self._unreadable.get(key)
-            if known == revision:
-                continue
-            reader = await self._reader(*key)
-            if reader is not None:
-                self._readers[key] = (revision, reader)
-            else:
-                self._readers.pop(key, None)
-                self._unreadable[key] = revision
-        return [reader for _, reader in self._readers.values()]
+        return await self._readers.of(await self._pool.fetch(_sql.enabled))
 
     async def _reader(self, tenant_id: str, source_id: str) -> Reader | None:
-        try:
-            return await self._made(tenant_id, source_id)
-        except DATABASE_AWAY:
-            raise
-        except Exception as error:
-            # One source that this release cannot read must not stop all readers of the node. No traceback: some show what
-            # variables hold, and here they hold secrets.
-            _log.error("event_source_not_readable", tenant=tenant_id, source=source_id, error=repr(error))
-            return None
-
-    async def _made(self, tenant_id: str, source_id: str) -> Reader | None:
         row = await self._pool.fetchrow(_sql.get_source, tenant_id, source_id)
         if row is None:
             return None

@@ -10,6 +10,7 @@ import structlog
 
 from pliers_workflow.storage import queries
 
+from ..feed.revised import RevisedReaders
 from ..wakeups import READERS
 from . import filters, sinks
 from .reader import SubscriptionReader, reader_name
@@ -54,20 +55,11 @@ class SubscriptionServer:
         self._outbound = outbound
         self._wakeups = wakeups
         self._settings = settings
-        #: by tenant and id, with the revision they were made for
-        self._readers: dict[tuple[str, str], tuple[int, Reader]] = {}
+        self._readers = RevisedReaders("subscription", self._reader)
 
     async def readers(self) -> Sequence[Reader]:
         """The readers there are just now (a source for `Lanes`)."""
-        active = {(row[0], row[1]): row[2] for row in await self._pool.fetch(_sql.active)}
-        for key in self._readers.keys() - active.keys():
-            del self._readers[key]
-        for key, revision in active.items():
-            if key not in self._readers or self._readers[key][0] != revision:
-                reader = await self._reader(*key)
-                if reader is not None:
-                    self._readers[key] = (revision, reader)
-        return [reader for _, reader in self._readers.values()]
+        return await self._readers.of(await self._pool.fetch(_sql.active))
 
     async def _reader(self, tenant_id: str, subscription_id: str) -> Reader | None:
         row = await self._pool.fetchrow(_sql.get_subscription, tenant_id, subscription_id)
