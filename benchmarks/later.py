@@ -20,6 +20,7 @@ from pliers_workflow.runtime.collector import settle_collector
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.runtime.plugins.discovery import Found, Installed
 from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.queue import ABOUT
 from pliers_workflow.runtime.rows import DefinitionRow
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage import queries
@@ -30,9 +31,10 @@ from .workload import Cast, one_workflow, prepare
 
 _steps: Final = queries.load("steps")
 
-#: Instances whose steps run at the same time, and the steps of each.
-_AT_ONCE: Final = 64
+#: The steps of an instance; instances for each second of the measurement; how many are begun at the same time.
 _STEPS_EACH: Final = 10
+_INSTANCES_PER_SECOND: Final = 750
+_AT_ONCE: Final = 64
 #: Rows of the raw statements, and of one claim.
 _RAW_ROWS: Final = 20_000
 _RAW_BATCH: Final = 64
@@ -96,7 +98,7 @@ class Steps:
 
 
 async def steps(dsn: str, *, seconds: float) -> Steps:
-    """Instances with steps one after another, each done by a worker of this process that has nothing to do."""
+    """Instances with steps one after another, each done by a worker of this process that has nothing else to do."""
     engine = await _open(dsn)
     try:
         await prepare(engine)
@@ -109,36 +111,25 @@ async def steps(dsn: str, *, seconds: float) -> Steps:
                 [{"from": "busy", "to": "done"}],
             ),
         )
-        running = True
+        # More than are done in the time, begun before it: nobody asks for anything meanwhile.
+        starting = asyncio.Semaphore(_AT_ONCE)
 
-        async def keep_going() -> None:
-            while running:
+        async def begin() -> None:
+            async with starting:
                 answer = await engine.start_instance(admin, definition, data={})
                 assert isinstance(answer, Accepted), answer
-                await _ended(engine, answer.instance.id)
 
-        callers = [asyncio.create_task(keep_going()) for _ in range(_AT_ONCE)]
-        await asyncio.sleep(2)
+        await asyncio.gather(*(begin() for _ in range(int(seconds * _INSTANCES_PER_SECOND))))
         await after_bulk_load(engine.pool)
+        await asyncio.sleep(ABOUT)
         began, before = time.perf_counter(), engine.step_worker.completed
         await asyncio.sleep(seconds)
         rate = (engine.step_worker.completed - before) / (time.perf_counter() - began)
-        running = False
-        await asyncio.gather(*callers)
+        if not await engine.readers.fetchval(_LEFT, "step"):
+            raise SystemExit("the steps were all done before the time was up")
     finally:
         await engine.close()
     return Steps(rate, await _raw(dsn))
-
-
-async def _ended(engine: Engine, instance_id: str) -> None:
-    while True:
-        status = await engine.readers.fetchval(
-            "SELECT status::text FROM workflow_instances WHERE tenant_id = 'default' AND id = $1::text::uuid",
-            instance_id,
-        )
-        if status == "completed":
-            return
-        await asyncio.sleep(0.2)
 
 
 async def _raw(dsn: str) -> float:
@@ -239,14 +230,14 @@ async def _beside(engine: Engine, cast: Cast, due_at: datetime) -> tuple[list[fl
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         number += 1
-        if now_due and number % 25 == 0 and not await engine.readers.fetchval(_LEFT):
+        if now_due and number % 25 == 0 and not await engine.readers.fetchval(_LEFT, "timer"):
             break
         await asyncio.sleep(max(0.0, began + number * tick - time.perf_counter()))
     await asyncio.gather(*tasks)
     return before, meanwhile
 
 
-_LEFT: Final = "SELECT EXISTS (SELECT FROM workflow_jobs WHERE tenant_id = 'default' AND kind = 'timer')"
+_LEFT: Final = "SELECT EXISTS (SELECT FROM workflow_jobs WHERE tenant_id = 'default' AND kind = $1)"
 
 
 async def _lateness(engine: Engine, ids: Sequence[str], due_at: datetime) -> tuple[float, float, float]:
