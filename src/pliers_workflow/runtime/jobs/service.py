@@ -183,14 +183,16 @@ class JobService:
                     if room < 1 and self._serving:
                         await asyncio.wait(self._serving, return_when=asyncio.FIRST_COMPLETED)
                         continue
+                    # Asked before the claim, and not after it: what becomes due between the two is claimed.
+                    next_due, asked_at = await self._next_due(), time.monotonic()
                     claimed = await self._claim(max(1, room))
                     if not claimed:
+                        pause = min(pause, max(0.0, next_due - (time.monotonic() - asked_at)))
                         break
                     for tenant_id, jobs in claimed:
                         task = asyncio.create_task(self._serve(tenant_id, jobs))
                         self._serving.add(task)
                         task.add_done_callback(self._serving.discard)
-                pause = min(pause, await self._next_due())
             except DATABASE_AWAY as error:
                 _log.warning("jobs_wait_for_database", kind=self.kind, error=repr(error))
             except Exception:

@@ -148,11 +148,14 @@ class StepWorker:
             try:
                 room = self._settings.concurrency - len(self._running)
                 if room > 0:
+                    # Asked before the claim, and not after it: what becomes due between the two is claimed.
+                    next_due, asked_at = await self._claims.next_due(), time.monotonic()
                     claimed = await self._claim(room)
                     if len(claimed) < room:
-                        next_due = await self._claims.next_due()
+                        if next_due is not None:
+                            pause = min(pause, max(0.0, next_due - (time.monotonic() - asked_at)))
                         again = self._claims.again_in()
-                        pause = min(each for each in (pause, next_due, again) if each is not None)
+                        pause = pause if again is None else min(pause, again)
             except DATABASE_AWAY as error:
                 _log.warning("steps_wait_for_database", error=repr(error))
                 pause = min(pause, 1.0)
