@@ -13,7 +13,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.runtime.answers import Accepted, Answer, EngineError, OutcomeUnknown, RequestKey
 from pliers_workflow.runtime.jobs.claims import ClaimedStep, StepClaims
 from pliers_workflow.runtime.jobs.executors import Executors
-from pliers_workflow.runtime.jobs.failures import StepFailure
+from pliers_workflow.runtime.jobs.failures import Postponed, StepFailure
 from pliers_workflow.runtime.jobs.rescuer import LEASE_LAPSED, LeaseRescuer
 from pliers_workflow.runtime.jobs.worker import StepWorker
 from pliers_workflow.settings import Settings
@@ -322,6 +322,33 @@ async def test_what_is_not_done_is_given_back(pool: Any, shifts: MakeShift) -> N
     assert [(job["lease_owner"], job["attempt"]) for job in await shift.jobs()] == [(None, 0)] * 3
     assert await other.worker.run_due() == 3
     assert other.ledger.results == [CompleteStep("step/1", 1, "done")] * 3
+
+
+async def test_a_postponed_step_is_given_back_though_the_database_was_away(
+    pool: Any, shifts: MakeShift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attempt is used up by a connection that broke while it was given back."""
+    await fill(pool, count=1)
+
+    def not_now(_: ClaimedStep) -> Any:
+        raise Postponed(600, "not now")
+
+    shift = shifts(not_now)
+    give_back = shift.worker._give_back
+    broken = 2
+
+    async def breaking(steps: Any) -> None:
+        nonlocal broken
+        if broken:
+            broken -= 1
+            raise ConnectionResetError("the connection broke")
+        await give_back(steps)
+
+    monkeypatch.setattr(shift.worker, "_give_back", breaking)
+    await shift.worker.run_due()
+    (job,) = await shift.jobs()
+    assert (job["lease_owner"], job["attempt"], shift.worker.given_back) == (None, 0, 1)
+    assert shift.ledger.results == []
 
 
 async def test_an_open_circuit_postpones(pool: Any, shifts: MakeShift) -> None:

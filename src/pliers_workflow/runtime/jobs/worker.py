@@ -199,7 +199,7 @@ class StepWorker:
             outcome = await self._attempt(step)
             if isinstance(outcome, Postponed):
                 _log.info("step_postponed", step=step.attempt_id, seconds=outcome.seconds, reason=str(outcome))
-                await self._give_back([(step, outcome.seconds)])
+                await self._postpone(step, outcome.seconds)
             elif not running.lost:
                 running.result = outcome
                 await self._bring(running, outcome)
@@ -308,16 +308,30 @@ class StepWorker:
                 self.failed += 1
             return
 
+    async def _postpone(self, step: ClaimedStep, seconds: float) -> None:
+        """Give a step back, as often as it takes: nothing was done for it, so no attempt should be used up."""
+        delay = _SETTLE_DELAY_MIN
+        for _ in range(_SETTLE_ATTEMPTS):
+            try:
+                await self._give_back([(step, seconds)])
+            except DATABASE_AWAY:
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                delay = min(delay * 2, _SETTLE_DELAY_MAX)
+            else:
+                return
+        # Its lease lapses, and the rescuer lets the retry policy decide.
+        _log.warning("step_left_for_later", step=step.attempt_id)
+
     async def _give_back(self, steps: list[tuple[ClaimedStep, float]]) -> None:
         by_tenant: defaultdict[str, list[tuple[ClaimedStep, float]]] = defaultdict(list)
         for step, seconds in steps:
             by_tenant[step.tenant_id].append((step, seconds))
         for tenant_id, some in by_tenant.items():
-            self.given_back += len(some)
             await self._pool.execute(
                 _sql.give_back, tenant_id, [step.id for step, _ in some], [step.token for step, _ in some],
                 [seconds for _, seconds in some], self._owner, timeout=5,
             )  # fmt: skip
+            self.given_back += len(some)
 
     async def _release(self, step: ClaimedStep) -> None:
         with contextlib.suppress(*DATABASE_AWAY):
