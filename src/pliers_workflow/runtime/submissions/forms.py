@@ -194,15 +194,21 @@ class Forms(Starts):
 
     async def _replay(self, principal: Principal, subject: str | None) -> SubmissionAnswer:
         """The answer of an earlier request with the same key: what it has made, and what it still owes is made now."""
-        row = await self._pool.fetchrow(sql.get, principal.tenant_id, subject) if subject and is_uuid(subject) else None
+        row = None
+        if subject is not None and is_uuid(subject):
+            # What is owed is read first: a start that follows between the two is then found among the instances, too.
+            born = identity.birth(subject)
+            rows = await self._pool.fetch(
+                sql.jobs_of,
+                principal.tenant_id,
+                subject,
+                identity.lowest_id(born),
+                identity.lowest_id(born + _MILLISECOND),
+            )
+            row = await self._pool.fetchrow(sql.get, principal.tenant_id, subject)
         if row is None:
             raise NotFoundError("unknown_submission", "What this Idempotency-Key stands for is gone; take a new key.")
         submission = submission_row(row)
-        born = identity.birth(submission.id)
-        rows = await self._pool.fetch(
-            sql.jobs_of, principal.tenant_id, submission.id, identity.lowest_id(born),
-            identity.lowest_id(born + _MILLISECOND),
-        )  # fmt: skip
         dead = tuple(failed_row(row) for row in rows if row["status"] == "dead")
         owed = [await self._ready(job_of(row), submission) for row in rows if row["status"] == "ready"]
         answer = await self._answer(submission, owed)
