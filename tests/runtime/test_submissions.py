@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -20,8 +21,11 @@ from pliers_workflow.runtime.errors import (
 from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import BindingInput, BindingRow
 from pliers_workflow.runtime.submissions import Submissions
+from pliers_workflow.storage import queries
 
 from .conftest import Services, document, key
+
+SQL = queries.load("submissions")
 
 
 async def bind(services: Services, by: Principal | None = None, **changes: Any) -> BindingRow:
@@ -235,6 +239,64 @@ async def test_a_retry_that_was_interrupted_is_finished_by_its_repetition(servic
         await services.submissions.retry_start(services.admin, failure.id, request=key("k", {"other": "body"}))
     with pytest.raises(NotFoundError):
         await services.submissions.retry_start(services.admin, failure.id, request=key("another"))
+
+
+class _Between:
+    """A pool on which something happens once, right after the first of these reads."""
+
+    def __init__(self, pool: Any, reads: set[str], happens: Callable[[], Awaitable[Any]]) -> None:
+        self._pool = pool
+        self._reads = reads
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, statement: str, *arguments: Any) -> Any:
+        return await self._after(statement, self._pool.fetch(statement, *arguments))
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> Any:
+        return await self._after(statement, self._pool.fetchrow(statement, *arguments))
+
+    async def _after(self, statement: str, read: Awaitable[Any]) -> Any:
+        found = await read
+        if statement in self._reads:
+            self._reads = set()
+            await self._happens()
+        return found
+
+
+@pytest.mark.parametrize("retried", [False, True])
+async def test_a_start_that_follows_while_a_repetition_reads_is_told(
+    services: Services, monkeypatch: pytest.MonkeyPatch, retried: bool
+) -> None:
+    """The first request's start is made by somebody else, between the two reads of its repetition: it is in the answer."""
+    submissions = services.submissions
+    await services.catalog.create(services.admin, document())
+    await bind(services)
+    if retried:
+        (failure,) = (await submissions.create(services.admin, "f", {})).failed
+
+    async def ask() -> Any:
+        if retried:
+            return await submissions.retry_start(services.admin, failure.id, request=key("k"))
+        return await submissions.create(services.admin, "f", {}, request=key("k"))
+
+    await services.catalog.publish(services.admin, "leave")
+    services.starts.instead.append(Overloaded(1))
+    first = await ask()
+    assert (first.instances, len(first.pending)) == ((), 1)
+    await lapse(services)
+    other = Submissions(services.pool, services.catalog, services.audit, services.starts)
+
+    async def finish() -> None:
+        assert await other.run_pending_starts() == 1
+        await other.close()
+
+    monkeypatch.setattr(submissions, "_pool", _Between(services.pool, {SQL.get, SQL.jobs_of, SQL.get_job}, finish))
+    second = await ask()
+    assert (second.instances, second.pending, second.failed) == (first.pending, (), ())
+    assert await instances(services) == 1
 
 
 async def test_a_start_that_the_engine_refuses_is_a_failed_start(services: Services) -> None:

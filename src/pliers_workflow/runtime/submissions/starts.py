@@ -121,10 +121,11 @@ class Starts:
 
     async def _replay_retry(self, tenant: str, job_id: str, submission_id: str, instance_id: str) -> SubmissionAnswer:
         """What became of a start that was retried; where a crash has interrupted that, it is made now."""
+        # What is owed is read first: a start that follows between the two is then found among the instances.
+        row = await self._pool.fetchrow(sql.get_job, tenant, job_id)
         record = await self._pool.fetchrow(sql.get, tenant, submission_id)
         assert record is not None, "submissions are never deleted"
         submission = submission_row(record)
-        row = await self._pool.fetchrow(sql.get_job, tenant, job_id)
         if row is not None and row["status"] == "ready":
             answer = await self._answer(submission, [await self._ready(job_of(row), submission)])
             return altered(answer, replayed=True)
