@@ -167,7 +167,7 @@ async def test_rejects(world: World) -> None:
 async def test_rejects_are_bounded(world: World) -> None:
     """Beyond so many of one source the oldest go."""
     from pliers_workflow.runtime.event_sources import rejects
-    from pliers_workflow.runtime.event_sources.brokers.port import BrokerMessage
+    from pliers_workflow.runtime.event_sources.readers.port import BrokerMessage
 
     made = await world.admin("POST", "/event-sources", BODY, status=201)
     source = made.json()["id"]

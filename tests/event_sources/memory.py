@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from pliers_workflow.runtime.event_sources.brokers.port import BrokerError, BrokerMessage
+from pliers_workflow.runtime.event_sources.readers.port import BrokerError, BrokerMessage
 
 from .office import body
 

@@ -16,8 +16,8 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from redis.asyncio import Redis
 
-from pliers_workflow.runtime.event_sources.brokers import nats as nats_reader
-from pliers_workflow.runtime.event_sources.brokers import rabbitmq
+from pliers_workflow.runtime.event_sources.readers import nats as nats_reader
+from pliers_workflow.runtime.event_sources.readers import rabbitmq
 from pliers_workflow.runtime.outbound.guard import Guard
 from pliers_workflow.settings import OutboundSettings
 from tests.feed.brokers import AMQP, NATS, REDIS, cable, need_server, private_nats, private_redis

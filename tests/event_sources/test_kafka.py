@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from pliers_workflow.runtime.event_sources.brokers import kafka
-from pliers_workflow.runtime.event_sources.brokers.kafka import KafkaReader
-from pliers_workflow.runtime.event_sources.brokers.kinds import KafkaBroker
+from pliers_workflow.runtime.event_sources.kinds import KafkaBroker
+from pliers_workflow.runtime.event_sources.readers import kafka
+from pliers_workflow.runtime.event_sources.readers.kafka import KafkaReader
 from pliers_workflow.runtime.outbound.guard import Guard
 from pliers_workflow.settings import OutboundSettings
 from tests.feed.conftest import until

@@ -11,7 +11,7 @@ import pytest
 
 from pliers_workflow.runtime.answers import EngineError
 from pliers_workflow.runtime.event_sources import serving
-from pliers_workflow.runtime.event_sources.brokers.port import BrokerError
+from pliers_workflow.runtime.event_sources.readers.port import BrokerError
 from tests.feed.conftest import until
 from tests.pipeline.conftest import terminate_backends
 

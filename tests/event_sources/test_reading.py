@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime.event_sources.brokers.port import BrokerMessage, parted
 from pliers_workflow.runtime.event_sources.plain import BadMessage, CompiledMapping, Mapping, check
+from pliers_workflow.runtime.event_sources.readers.port import BrokerMessage, parted
 from pliers_workflow.runtime.event_sources.reading import SIZE_MAX, read
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/s", "type": "a.b", "data": {"n": 1}}

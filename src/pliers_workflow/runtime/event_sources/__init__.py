@@ -7,7 +7,7 @@ out in order; only then the next batch is taken. What is no event is kept as a r
 event at least once, and as the inbox knows sources and ids, exactly once.
 
 `EventSources` keeps them, `Rejects` what they rejected; `SourceServer` gives the lanes the sources there are just now.
-How messages come out of each kind of broker is `brokers`.
+What a source reads where is `kinds`; how messages come out of each kind of broker is `readers`.
 """
 
 from __future__ import annotations

@@ -22,12 +22,13 @@ from msgspec import Struct, field
 from pliers_workflow.storage import queries
 
 from ..answers import EngineError
+from ..brokers.secrets import MASK
 from ..failures import DATABASE_AWAY
 from ..feed.cursors import LaneLost, Move
 from ..feed.held import HeldLane
 from . import rejects
-from .brokers.port import BrokerError, BrokerMessage, BrokerReader
 from .plain import BadMessage, CompiledMapping
+from .readers.port import BrokerError, BrokerMessage, BrokerReader
 from .reading import read
 from .rejects import Rejected
 
@@ -241,7 +242,7 @@ class SourceLane(HeldLane):
         delay *= random.uniform(0.5, 1.0)
         message = str(error) if isinstance(error, BrokerError) else f"The engine failed: {error!r}"
         for secret in work.hidden:
-            message = message.replace(secret, "***")
+            message = message.replace(secret, MASK)
         _log.info("event_source_stuck", source=work.source_id, failures=self._failures, error=message[:500])
         try:
             await self._cursors.note_failure(self.key, self.token, delay, 0)

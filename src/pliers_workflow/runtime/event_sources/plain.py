@@ -26,7 +26,7 @@ from pliers_workflow.definition.findings import Finding, pointer
 from pliers_workflow.interpreter.correlation import key_text
 from pliers_workflow.interpreter.draft import describe, plain
 
-from .brokers.port import BrokerMessage
+from .readers.port import BrokerMessage
 
 #: interpreter steps that the expressions of one mapping may take together
 _BUDGET_STEPS: Final = 5_000

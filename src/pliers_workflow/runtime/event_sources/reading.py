@@ -15,8 +15,8 @@ from ..errors import InvalidError
 from ..inbound import cloudevents
 from ..inbound.cloudevents import Incoming
 from ..storable import DEPTH_MAX, DIGITS_MAX, exact_number
-from .brokers.port import BrokerMessage
 from .plain import BadMessage, CompiledMapping
+from .readers.port import BrokerMessage
 
 #: bytes of a message; a batch may have so many
 SIZE_MAX: Final = 4_194_304

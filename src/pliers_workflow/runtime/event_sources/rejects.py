@@ -20,8 +20,8 @@ from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError
 from ..inbound.rows import EventAnswer
 from ..paging import uuid_cursor
-from .brokers.port import HEADER_LENGTH_MAX, BrokerMessage
 from .plain import BadMessage, mapping_of
+from .readers.port import HEADER_LENGTH_MAX, BrokerMessage
 from .reading import read
 from .rows import RejectRow
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from .brokers.kinds import Broker
+from .kinds import Broker
 from .plain import Mapping
 
 

@@ -18,10 +18,8 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from ..paging import uuid_cursor
-from ..subscriptions.sinks import type_of
 from ..wakeups import READERS
-from . import plain
-from .brokers import kinds
+from . import kinds, plain
 from .plain import Mapping
 from .rows import EventSourceInput, EventSourceRow
 from .serving import reader_name
@@ -70,10 +68,10 @@ class EventSources:
         """Make a source, which is read from now on. Raises InvalidError with all findings, ConflictError where the name is taken."""
         tenant = principal.tenant_id
         await self._audit.require(principal, "event_source.create", f"event_source:{wanted.name}", "operator")
-        complete = msgspec.structs.replace(wanted, broker=kinds.unmasked(wanted.broker, {}))
+        complete = msgspec.structs.replace(wanted, broker=kinds.SECRETS.unmasked(wanted.broker, {}))
         self._check(complete)
         configuration, secrets = _split(complete)
-        kind = type_of(complete.broker)
+        kind = complete.broker.kind
         async with self._pool.acquire() as connection, connection.transaction():
             known = await idempotency.claim(connection, tenant, request)
             if known is None:
@@ -107,11 +105,11 @@ class EventSources:
                 row = await self._locked(connection, tenant, source_id)
                 if revision is not None and revision != row["revision"]:
                     raise PreconditionFailedError("revision", "The event source has changed since; read it again.")
-                if type_of(wanted.broker) != row["configuration"]["broker"]["type"]:
+                if wanted.broker.kind != row["configuration"]["broker"]["type"]:
                     raise ConflictError(
                         "broker_type", "An event source stays with its kind of broker; make another one."
                     )
-                complete = msgspec.structs.replace(wanted, broker=kinds.unmasked(wanted.broker, row["secrets"]))
+                complete = msgspec.structs.replace(wanted, broker=kinds.SECRETS.unmasked(wanted.broker, row["secrets"]))
                 self._check(complete)
                 configuration, secrets = _split(complete)
                 try:
@@ -193,7 +191,7 @@ class EventSources:
 
 def _split(wanted: EventSourceInput) -> tuple[str, str]:
     """The configuration and the secrets, as they are kept."""
-    broker, secrets = kinds.split(wanted.broker)
+    broker, secrets = kinds.SECRETS.split(wanted.broker)
     mapping = None if wanted.mapping is None else msgspec.to_builtins(wanted.mapping)
     configuration = {"broker": broker, "mapping": mapping, "batchSize": wanted.batch_size}
     return canonical.encode(configuration).decode(), canonical.encode(secrets).decode()
@@ -207,7 +205,7 @@ def _row(row: asyncpg.Record) -> EventSourceRow:
         tenant_id=row["tenant_id"],
         name=row["name"],
         revision=row["revision"],
-        broker=kinds.masked(configuration["broker"], row["secrets"]),
+        broker=kinds.SECRETS.masked(configuration["broker"], row["secrets"]),
         mapping=None if mapping is None else msgspec.convert(mapping, Mapping),
         enabled=row["enabled"],
         batch_size=configuration["batchSize"],

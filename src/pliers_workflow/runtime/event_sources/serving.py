@@ -12,10 +12,10 @@ from pliers_workflow.storage import queries
 
 from ..feed import Reader
 from ..feed.revised import RevisedReaders
-from .brokers import kinds
-from .brokers.opening import open_reader
+from . import kinds
 from .lane import SourceLane, SourceWork
 from .plain import mapping_of
+from .readers.opening import open_reader
 
 if TYPE_CHECKING:
     import asyncpg
@@ -79,7 +79,7 @@ class SourceServer:
         row = await self._pool.fetchrow(_sql.get_source, tenant_id, source_id)
         if row is None:
             return None
-        broker = kinds.join(row["configuration"]["broker"], row["secrets"])
+        broker = kinds.SECRETS.join(row["configuration"]["broker"], row["secrets"])
         settings, batch_size = self._settings, int(row["configuration"]["batchSize"])
 
         def opened() -> Any:

@@ -100,7 +100,7 @@ class Subscriptions:
         await self._audit.require(principal, "subscription.create", f"subscription:{wanted.name}", "operator")
         self._check(wanted)
         position = await self._position(wanted.position)
-        sink, secrets = sinks.split(sinks.unmasked(wanted.sink, {}))
+        sink, secrets = sinks.SECRETS.split(sinks.SECRETS.unmasked(wanted.sink, {}))
         given = secrets.pop("secret", None)
         made = new_secret() if isinstance(wanted.sink, WebhookSink) and given is None else None
         if isinstance(wanted.sink, WebhookSink):
@@ -144,11 +144,11 @@ class Subscriptions:
                 row = await self._locked(connection, tenant, subscription_id)
                 if revision is not None and revision != row["revision"]:
                     raise PreconditionFailedError("revision", "The subscription has changed since; read it again.")
-                if type(wanted.sink) is not type(sinks.join(row["sink"], {})):
+                if type(wanted.sink) is not type(sinks.SECRETS.join(row["sink"], {})):
                     raise ConflictError("sink_type", "A subscription stays with its kind of sink; make another one.")
-                complete = msgspec.structs.replace(wanted, sink=sinks.unmasked(wanted.sink, row["secrets"]))
+                complete = msgspec.structs.replace(wanted, sink=sinks.SECRETS.unmasked(wanted.sink, row["secrets"]))
                 self._check(complete)
-                sink, secrets = sinks.split(complete.sink)
+                sink, secrets = sinks.SECRETS.split(complete.sink)
                 if isinstance(complete.sink, WebhookSink):
                     given = secrets.pop("secret", None)
                     secrets["signing"] = [{"secret": given}] if given else row["secrets"]["signing"]
@@ -331,7 +331,7 @@ class Subscriptions:
             tenant_id=row["tenant_id"],
             name=row["name"],
             revision=row["revision"],
-            sink=sinks.masked(row["sink"], row["secrets"]),
+            sink=sinks.SECRETS.masked(row["sink"], row["secrets"]),
             event_types=tuple(row["event_types"]),
             definitions=tuple(row["definitions"]),
             condition=row["condition"],

@@ -72,7 +72,7 @@ class SubscriptionServer:
 
         try:
             transport = open_transport(
-                sinks.join(row["sink"], secrets),
+                sinks.SECRETS.join(row["sink"], secrets),
                 msgspec.convert(secrets.get("signing", []), list[SigningSecret]),
                 self._outbound,
                 self._settings,

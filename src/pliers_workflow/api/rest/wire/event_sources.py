@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pliers_workflow.runtime.event_sources.brokers.kinds import Broker
+from pliers_workflow.runtime.event_sources.kinds import Broker
 from pliers_workflow.runtime.event_sources.plain import Mapping
 
 from .base import Input, View

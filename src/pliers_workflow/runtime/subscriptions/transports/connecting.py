@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import ClassVar, Generic, TypeVar
-from urllib.parse import urlsplit
 
+from ...brokers import Address
+from ...brokers.checks import check_permitted
+from ...outbound.errors import OutboundError
 from ...outbound.guard import Guard
-from ..sinks import DEFAULT_PORTS
-from .port import Message, TransportError, check_servers
+from .port import Message, TransportError
 
 Client = TypeVar("Client")
 
@@ -29,8 +29,8 @@ class BrokerTransport(ABC, Generic[Client]):
     #: seconds that closing a broken connection may take
     close_timeout = 2.0
 
-    def __init__(self, servers: Iterable[str], guard: Guard, *, timeout: float) -> None:
-        self._servers = tuple(servers)
+    def __init__(self, address: Address, guard: Guard, *, timeout: float) -> None:
+        self._address = address
         self._guard = guard
         self._timeout = timeout
         self._client: Client | None = None
@@ -57,6 +57,8 @@ class BrokerTransport(ABC, Generic[Client]):
                 await self._send(client, message)
         except TransportError:
             raise
+        except OutboundError as error:
+            raise TransportError(error.message) from None
         except TimeoutError:
             await self._drop(client)
             raise TransportError(f"The broker did not confirm within {self._timeout:g} s.") from None
@@ -71,7 +73,7 @@ class BrokerTransport(ABC, Generic[Client]):
     async def _connected(self) -> Client:
         async with self._turn:
             if self._client is None:
-                await check_servers(self._guard, map(host_and_port, self._servers))
+                await check_permitted(self._address, self._guard)
                 self._client = await self._connect()
             return self._client
 
@@ -83,14 +85,3 @@ class BrokerTransport(ABC, Generic[Client]):
         with contextlib.suppress(Exception):  # it is broken; what closing it says is no news
             async with asyncio.timeout(self.close_timeout):
                 await self._disconnect(client)
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """
-    Where an address leads.
-
-    >>> host_and_port("amqps://mq.example.com/orders")
-    ('mq.example.com', 5671)
-    """
-    read = urlsplit(url)
-    return read.hostname or "", read.port or DEFAULT_PORTS[read.scheme]

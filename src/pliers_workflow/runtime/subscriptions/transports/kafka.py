@@ -6,11 +6,9 @@ nor out of order. The header `key` is the same whenever an event is sent again, 
 
 from __future__ import annotations
 
-import ssl
-
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
+from ...brokers.kafka import FAILURES, client_options
 from ...feed.cloudevents import MEDIA_TYPE
 from ...outbound.guard import Guard
 from ..sinks import KafkaSink
@@ -21,12 +19,12 @@ from .port import Message, place
 class KafkaTransport(BrokerTransport[AIOKafkaProducer]):
     """See the module."""
 
-    failures = (KafkaError, OSError)
+    failures = FAILURES
 
     def __init__(self, sink: KafkaSink, guard: Guard, *, timeout: float) -> None:
         # It gives up by itself before we do, so that nothing it still tries overtakes what comes next.
         self.close_timeout = timeout
-        super().__init__([f"kafka://{server}" for server in sink.servers], guard, timeout=timeout)
+        super().__init__(sink, guard, timeout=timeout)
         self._sink = sink
 
     async def _connect(self) -> AIOKafkaProducer:
@@ -40,25 +38,12 @@ class KafkaTransport(BrokerTransport[AIOKafkaProducer]):
 
     def options(self) -> dict[str, object]:
         """With what the producer is made."""
-        sink = self._sink
-        sasl = sink.user is not None
-        options: dict[str, object] = {
-            "bootstrap_servers": list(sink.servers),
-            "client_id": "pliers",
+        return {
+            **client_options(self._sink),
             "acks": "all",
             "enable_idempotence": True,
             "request_timeout_ms": round(self._timeout * 700),
-            "security_protocol": f"{'SASL_' if sasl else ''}{'SSL' if sink.tls else 'PLAINTEXT'}",
         }
-        if sink.tls:
-            options["ssl_context"] = ssl.create_default_context()
-        if sasl:
-            options |= {
-                "sasl_mechanism": sink.mechanism,
-                "sasl_plain_username": sink.user,
-                "sasl_plain_password": sink.password or "",
-            }
-        return options
 
     async def _disconnect(self, client: AIOKafkaProducer) -> None:
         await client.stop()

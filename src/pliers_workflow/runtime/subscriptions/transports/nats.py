@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import nats
-import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as NatsClient
 
+from ...brokers.nats import FAILURES, connect
 from ...feed.cloudevents import MEDIA_TYPE
 from ...outbound.guard import Guard
 from ..sinks import NatsSink
@@ -20,28 +19,14 @@ from .port import Message, TransportError, place
 class NatsTransport(BrokerTransport[NatsClient]):
     """See the module."""
 
-    failures = (nats.errors.Error, OSError)
+    failures = FAILURES
 
     def __init__(self, sink: NatsSink, guard: Guard, *, timeout: float) -> None:
-        super().__init__(sink.servers, guard, timeout=timeout)
+        super().__init__(sink, guard, timeout=timeout)
         self._sink = sink
 
     async def _connect(self) -> NatsClient:
-        sink = self._sink
-
-        async def ignore(_: Exception) -> None:
-            """Whatever breaks shows when something is sent."""
-
-        return await nats.connect(
-            list(sink.servers),
-            name="pliers",
-            allow_reconnect=False,
-            connect_timeout=max(1, round(self._timeout)),
-            user=sink.user,
-            password=sink.password,
-            token=sink.token,
-            error_cb=ignore,
-        )
+        return await connect(self._sink, timeout=self._timeout)
 
     async def _disconnect(self, client: NatsClient) -> None:
         await client.close()

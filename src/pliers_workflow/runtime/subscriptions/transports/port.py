@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from pliers_workflow.interpreter.commands import Trace
-
-from ...outbound.errors import OutboundError
-
-if TYPE_CHECKING:
-    from ...outbound.guard import Guard
 
 
 class Message(Struct, frozen=True):
@@ -88,19 +80,3 @@ def unknown_places(template: str) -> list[str]:
     ['{name}']
     """
     return re.findall(r"\{[^}]*\}?", _PLACE.sub("", template))
-
-
-async def check_servers(guard: Guard, servers: Iterable[tuple[str, int]]) -> None:
-    """Raise TransportError unless the engine may connect to all of these (`outbound.*` in the settings)."""
-    loop = asyncio.get_running_loop()
-    for host, port in servers:
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            chosen = guard.choose(host, port, [str(address[0]) for *_, address in found])
-        except OSError as error:
-            raise TransportError(f"The host {host} has no address: {error}") from None
-        except OutboundError as error:
-            raise TransportError(error.message) from None
-        if len(chosen) < len({address[0] for *_, address in found}):
-            # The client library resolves again and may take any of them.
-            raise TransportError(f"Some addresses of {host} are none that the engine may call.")

@@ -10,8 +10,8 @@ import aio_pika
 import aio_pika.exceptions
 from aio_pika.abc import AbstractConnection, AbstractExchange
 from msgspec import Struct
-from yarl import URL
 
+from ...brokers.rabbitmq import FAILURES, connect
 from ...feed.cloudevents import MEDIA_TYPE
 from ...outbound.guard import Guard
 from ..sinks import RabbitMqSink
@@ -27,19 +27,15 @@ class _Open(Struct, eq=False):
 class RabbitMqTransport(BrokerTransport[_Open]):
     """See the module."""
 
-    # What was under way when the channel went down is told by a RuntimeError.
-    failures = (aio_pika.exceptions.AMQPError, RuntimeError, OSError)
+    failures = FAILURES
 
     def __init__(self, sink: RabbitMqSink, guard: Guard, *, timeout: float) -> None:
-        super().__init__([sink.url], guard, timeout=timeout)
+        super().__init__(sink, guard, timeout=timeout)
         self._sink = sink
 
     async def _connect(self) -> _Open:
         sink = self._sink
-        url = URL(sink.url)
-        if sink.user is not None:
-            url = url.with_user(sink.user).with_password(sink.password)
-        connection = await aio_pika.connect(url, timeout=self._timeout, client_properties={"connection_name": "pliers"})
+        connection = await connect(sink, timeout=self._timeout)
         try:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             if sink.exchange:

@@ -7,10 +7,8 @@ an entry whose answer was lost comes again, with the same `key`.
 from __future__ import annotations
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from ...brokers.redis import FAILURES, make_client
 from ...outbound.guard import Guard
 from ..sinks import RedisSink
 from .connecting import BrokerTransport
@@ -20,24 +18,14 @@ from .port import Message, place
 class RedisTransport(BrokerTransport[Redis]):
     """See the module."""
 
-    failures = (RedisError, OSError)
+    failures = FAILURES
 
     def __init__(self, sink: RedisSink, guard: Guard, *, timeout: float) -> None:
-        super().__init__([sink.url], guard, timeout=timeout)
+        super().__init__(sink, guard, timeout=timeout)
         self._sink = sink
 
     async def _connect(self) -> Redis:
-        sink = self._sink
-        return Redis.from_url(
-            sink.url,
-            username=sink.user,
-            password=sink.password,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            client_name="pliers",
-            # What is tried again would overtake nothing, but the lane must know what was confirmed.
-            retry=Retry(NoBackoff(), 0),
-        )
+        return make_client(self._sink, connect_timeout=self._timeout, answer_timeout=self._timeout)
 
     async def _disconnect(self, client: Redis) -> None:
         await client.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .kinds import Broker, KafkaBroker, NatsBroker, RabbitMqBroker, RedisBroker
+from ..kinds import Broker, KafkaBroker, NatsBroker, RabbitMqBroker, RedisBroker
 
 if TYPE_CHECKING:
     from ...outbound.guard import Guard

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from ...brokers.redis import FAILURES, make_client
 from .port import BrokerMessage, BrokerReader, parted, text_of
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from ...outbound.guard import Guard
-    from .kinds import RedisBroker
+    from ..kinds import RedisBroker
 
 _CONSUMER: Final = "pliers"
 _START: Final = "0-0"
@@ -27,10 +27,10 @@ _START: Final = "0-0"
 class RedisReader(BrokerReader):
     """See the module."""
 
-    failures = (RedisError, OSError)
+    failures = FAILURES
 
     def __init__(self, broker: RedisBroker, guard: Guard, *, batch_size: int, timeout: float) -> None:
-        super().__init__([broker.url], guard, batch_size=batch_size, timeout=timeout)
+        super().__init__(broker, guard, batch_size=batch_size, timeout=timeout)
         self._broker = broker
         self._client: Redis | None = None
         #: from where on there may be something to claim; None: there is no more
@@ -38,16 +38,8 @@ class RedisReader(BrokerReader):
 
     async def _open(self) -> float:
         broker = self._broker
-        self._client = Redis.from_url(
-            broker.url,
-            username=broker.user,
-            password=broker.password,
-            # A read waits for messages, and is watched by our own clock.
-            socket_timeout=None,
-            socket_connect_timeout=self.timeout,
-            client_name="pliers",
-            retry=Retry(NoBackoff(), 0),
-        )
+        # A read waits for messages, and is watched by our own clock.
+        self._client = make_client(broker, connect_timeout=self.timeout, answer_timeout=None)
         begin = "0" if broker.begin == "beginning" else "$"
         try:
             await self._client.xgroup_create(broker.stream, broker.group, id=begin, mkstream=True)

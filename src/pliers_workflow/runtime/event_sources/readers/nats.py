@@ -11,18 +11,18 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from ...brokers.nats import FAILURES, connect
 from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
 
     from ...outbound.guard import Guard
-    from .kinds import NatsBroker
+    from ..kinds import NatsBroker
 
 #: longer than any batch is under way; more than that a consumer gives no one
 _ACK_PENDING_MAX: Final = 10_000
@@ -33,10 +33,10 @@ _LOOK_EVERY: Final = 5.0
 class NatsReader(BrokerReader):
     """See the module."""
 
-    failures = (nats.errors.Error, OSError)
+    failures = FAILURES
 
     def __init__(self, broker: NatsBroker, guard: Guard, *, batch_size: int, timeout: float) -> None:
-        super().__init__(broker.servers, guard, batch_size=batch_size, timeout=timeout)
+        super().__init__(broker, guard, batch_size=batch_size, timeout=timeout)
         self._broker = broker
         self._client: NatsClient | None = None
         self._subscription: Any = None
@@ -44,20 +44,7 @@ class NatsReader(BrokerReader):
 
     async def _open(self) -> float:
         broker = self._broker
-
-        async def ignore(_: Exception) -> None:
-            """Whatever breaks shows when something is read."""
-
-        self._client = client = await nats.connect(
-            list(broker.servers),
-            name="pliers",
-            allow_reconnect=False,
-            connect_timeout=max(1, round(self.timeout)),
-            user=broker.user,
-            password=broker.password,
-            token=broker.token,
-            error_cb=ignore,
-        )
+        self._client = client = await connect(broker, timeout=self.timeout)
         jetstream = client.jetstream(timeout=self.timeout)
         try:
             await jetstream.stream_info(broker.stream)

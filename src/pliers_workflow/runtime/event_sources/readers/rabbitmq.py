@@ -11,18 +11,17 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import aio_pika
 import aio_pika.exceptions
 import aiormq.exceptions
-from yarl import URL
 
+from ...brokers.rabbitmq import FAILURES, connect
 from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
     from ...outbound.guard import Guard
-    from .kinds import RabbitMqBroker
+    from ..kinds import RabbitMqBroker
 
 #: seconds without messages after which it is looked whether we still consume
 _LOOK_EVERY: Final = 5.0
@@ -33,10 +32,10 @@ _HEARTBEAT: Final = 20
 class RabbitMqReader(BrokerReader):
     """See the module."""
 
-    failures = (aio_pika.exceptions.AMQPError, RuntimeError, OSError)
+    failures = FAILURES
 
     def __init__(self, broker: RabbitMqBroker, guard: Guard, *, batch_size: int, timeout: float) -> None:
-        super().__init__([broker.url], guard, batch_size=batch_size, timeout=timeout)
+        super().__init__(broker, guard, batch_size=batch_size, timeout=timeout)
         self._broker = broker
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
@@ -45,14 +44,7 @@ class RabbitMqReader(BrokerReader):
 
     async def _open(self) -> float:
         broker = self._broker
-        url = URL(broker.url)
-        if broker.user is not None:
-            url = url.with_user(broker.user).with_password(broker.password)
-        self._connection = await aio_pika.connect(
-            url.update_query(heartbeat=_HEARTBEAT),
-            timeout=self.timeout,
-            client_properties={"connection_name": "pliers"},
-        )
+        self._connection = await connect(broker, timeout=self.timeout, heartbeat=_HEARTBEAT)
         self._channel = channel = await self._connection.channel(publisher_confirms=False)
         channel.close_callbacks.add(self._closed)
         await channel.set_qos(prefetch_count=self.batch_size)

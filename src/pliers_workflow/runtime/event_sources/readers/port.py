@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec import Struct
 
-from ...subscriptions.transports.connecting import host_and_port
-from ...subscriptions.transports.port import TransportError, check_servers
+from ...brokers.checks import check_permitted
+from ...outbound.errors import OutboundError
 
 if TYPE_CHECKING:
+    from ...brokers import Address
     from ...outbound.guard import Guard
 
 #: headers of one message that are looked at, and characters of each
@@ -60,8 +61,8 @@ class BrokerReader(ABC):
     #: seconds that closing a connection may take
     close_timeout: float = 2.0
 
-    def __init__(self, servers: Iterable[str], guard: Guard, *, batch_size: int, timeout: float) -> None:
-        self._servers = tuple(servers)
+    def __init__(self, address: Address, guard: Guard, *, batch_size: int, timeout: float) -> None:
+        self._address = address
         self._guard = guard
         self.batch_size = batch_size
         self.timeout = timeout
@@ -73,7 +74,7 @@ class BrokerReader(ABC):
         Raises BrokerError.
         """
         async with self._told(self.timeout):
-            await check_servers(self._guard, map(host_and_port, self._servers))
+            await check_permitted(self._address, self._guard)
             return await self._open()
 
     async def read(self, wait: float) -> Sequence[BrokerMessage]:
@@ -113,8 +114,8 @@ class BrokerReader(ABC):
                 yield
         except BrokerError:
             raise
-        except TransportError as error:
-            raise BrokerError(str(error)) from None
+        except OutboundError as error:
+            raise BrokerError(error.message) from None
         except TimeoutError:
             raise BrokerError("The broker does not answer.") from None
         except self.failures as error:

@@ -6,22 +6,21 @@ its session has timed out, so nothing is read by two.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
+from ...brokers.kafka import FAILURES, client_options
 from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from ...outbound.guard import Guard
-    from .kinds import KafkaBroker
+    from ..kinds import KafkaBroker
 
 #: seconds without messages after which it is looked whether the broker is there: the client says nothing by itself
 _LOOK_EVERY: Final = 5.0
@@ -30,12 +29,10 @@ _LOOK_EVERY: Final = 5.0
 class KafkaReader(BrokerReader):
     """See the module."""
 
-    failures = (KafkaError, OSError)
+    failures = FAILURES
 
     def __init__(self, broker: KafkaBroker, guard: Guard, *, batch_size: int, timeout: float) -> None:
-        super().__init__(
-            [f"kafka://{server}" for server in broker.servers], guard, batch_size=batch_size, timeout=timeout
-        )
+        super().__init__(broker, guard, batch_size=batch_size, timeout=timeout)
         # It leaves its group, so that whoever comes next need not wait until it has timed out.
         self.close_timeout = timeout
         self._broker = broker
@@ -53,26 +50,13 @@ class KafkaReader(BrokerReader):
 
     def options(self) -> dict[str, Any]:
         """With what the consumer is made."""
-        broker = self._broker
-        sasl = broker.user is not None
-        options: dict[str, Any] = {
-            "bootstrap_servers": list(broker.servers),
-            "client_id": "pliers",
-            "group_id": broker.group,
+        return {
+            **client_options(self._broker),
+            "group_id": self._broker.group,
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest" if broker.begin == "beginning" else "latest",
+            "auto_offset_reset": "earliest" if self._broker.begin == "beginning" else "latest",
             "request_timeout_ms": max(1000, round(self.timeout * 1000)),
-            "security_protocol": f"{'SASL_' if sasl else ''}{'SSL' if broker.tls else 'PLAINTEXT'}",
         }
-        if broker.tls:
-            options["ssl_context"] = ssl.create_default_context()
-        if sasl:
-            options |= {
-                "sasl_mechanism": broker.mechanism,
-                "sasl_plain_username": broker.user,
-                "sasl_plain_password": broker.password or "",
-            }
-        return options
 
     async def _read(self, wait: float) -> Sequence[BrokerMessage]:
         assert self._consumer is not None
