@@ -20,7 +20,17 @@ from pliers_workflow.runtime.event_sources.readers import nats as nats_reader
 from pliers_workflow.runtime.event_sources.readers import rabbitmq
 from pliers_workflow.runtime.outbound.guard import Guard
 from pliers_workflow.settings import OutboundSettings
-from tests.feed.brokers import AMQP, NATS, REDIS, cable, need_server, private_nats, private_redis
+from tests.brokers.servers import (
+    AMQP,
+    NATS,
+    REDIS,
+    Cable,
+    amqp_address,
+    listening,
+    need_server,
+    private_nats,
+    private_redis,
+)
 
 from .office import Office, Publish, body, office_on, tell
 
@@ -214,11 +224,7 @@ class Queue:
 
     def through(self, port: int | None) -> dict[str, Any]:
         """The same by another port of this machine."""
-        read = urlsplit(AMQP)
-        return {
-            "type": "rabbitmq", "url": f"amqp://{read.hostname}:{port or read.port}{read.path}", "queue": self.name,
-            "user": read.username, "password": read.password,
-        }  # fmt: skip
+        return {**amqp_address(port), "queue": self.name}
 
 
 @pytest.fixture
@@ -258,17 +264,10 @@ async def test_rabbitmq(office: Office, queue: Queue) -> None:
 
 async def test_rabbitmq_is_cut_off(database: str, queue: Queue) -> None:
     """The connection breaks and cannot be made for a while; what was not acknowledged comes again, and is known."""
-    async with cable(AMQP) as laid, office_on(database) as office:
-
-        async def cut() -> None:
-            laid.cut()
-
-        async def mend() -> None:
-            laid.mend()
-
+    async with listening(Cable(AMQP)) as laid, office_on(database) as office:
         await office.publish()
         source = await office.source(queue.through(laid.port))
-        await through_an_outage(office, source, queue.publish, cut, mend)
+        await through_an_outage(office, source, queue.publish, laid.cut, laid.mend)
         assert laid.connections > 1
 
 

@@ -1,4 +1,4 @@
-"""Kafka, as far as its client's contract goes: there is no Kafka server among ours (see `kafka_contract`)."""
+"""Kafka, as far as its client's contract goes: there is no Kafka server among ours (see `tests.brokers.kafka_contract`)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 
-from pliers_workflow.runtime.event_sources.kinds import KafkaBroker
 from pliers_workflow.runtime.event_sources.readers import kafka
-from pliers_workflow.runtime.event_sources.readers.kafka import KafkaReader
-from pliers_workflow.runtime.outbound.guard import Guard
-from pliers_workflow.settings import OutboundSettings
+from tests.brokers.kafka_contract import Coordinator
+from tests.brokers.servers import listening
 from tests.feed.conftest import until
 
-from .kafka_contract import Coordinator, coordinator
 from .office import Office, body, office_on
 
 PARCELS = [f"P-{number}" for number in range(5)]
@@ -33,7 +29,7 @@ def tell(at: Coordinator, numbers: range) -> None:
 
 async def test_what_is_read(office: Office) -> None:
     """Structured, binary with `ce_` headers, and plain with its key; offsets are committed when the events are kept."""
-    async with coordinator() as at:
+    async with listening(Coordinator()) as at:
         await office.publish()
         mapping = {"type": "'parcel.moved'", "subject": "message.key"}
         source = await office.source(broker(at), mapping=mapping)
@@ -58,15 +54,15 @@ async def test_what_is_read(office: Office) -> None:
 async def test_the_connection_breaks(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in the middle: a new consumer goes on from the offsets that were committed, and nothing acts twice."""
     monkeypatch.setattr(kafka, "_LOOK_EVERY", 0.2)
-    async with coordinator() as at, office_on(database, timeout=2) as office:
+    async with listening(Coordinator()) as at, office_on(database, timeout=2) as office:
         await office.publish()
         source = await office.source(broker(at))
         tell(at, range(5))
         await office.parcels(dict.fromkeys(PARCELS, 5))
-        at.cut()
+        await at.cut()
         tell(at, range(5, 10))
         await office.until(lambda seen: seen["failingSince"] is not None, source, seconds=40)
-        at.mend()
+        await at.mend()
         tell(at, range(10, 12))
         await office.parcels(dict.fromkeys(PARCELS, 12), seconds=60)
         assert at.generation > 1
@@ -75,7 +71,7 @@ async def test_the_connection_breaks(database: str, monkeypatch: pytest.MonkeyPa
 
 async def test_another_has_taken_the_group(office: Office) -> None:
     """A commit of an old generation is refused: the messages come again, and are known."""
-    async with coordinator() as at:
+    async with listening(Coordinator()) as at:
         await office.publish()
         source = await office.source(broker(at))
         tell(at, range(2))
@@ -89,26 +85,7 @@ async def test_another_has_taken_the_group(office: Office) -> None:
 
 async def test_a_topic_that_is_not_there(office: Office) -> None:
     """It is told as that."""
-    async with coordinator() as at:
+    async with listening(Coordinator()) as at:
         source = await office.source(broker(at, topic="nobodys"))
         seen = await office.until(lambda seen: seen["lastError"] is not None, source)
         assert seen["lastError"] == "There is no topic nobodys; make it."
-
-
-@pytest.mark.parametrize(
-    ("more", "protocol", "mechanism"),
-    [
-        ({}, "PLAINTEXT", None),
-        ({"tls": True}, "SSL", None),
-        ({"user": "u", "password": "p"}, "SASL_PLAINTEXT", "PLAIN"),
-        ({"user": "u", "password": "p", "tls": True, "mechanism": "SCRAM-SHA-512"}, "SASL_SSL", "SCRAM-SHA-512"),
-    ],
-)
-async def test_the_client_takes_our_options(more: dict[str, Any], protocol: str, mechanism: str | None) -> None:
-    """Every way to connect that a source can ask for is one that the consumer accepts."""
-    wanted = KafkaBroker(servers=("k:1",), topic="t", **more)
-    options = KafkaReader(wanted, Guard(OutboundSettings()), batch_size=10, timeout=10).options()
-    assert options["security_protocol"] == protocol
-    assert options.get("sasl_mechanism") == mechanism
-    consumer = AIOKafkaConsumer("t", **options)
-    await consumer.stop()

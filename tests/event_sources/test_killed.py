@@ -11,7 +11,7 @@ import pytest
 
 from pliers_workflow.interpreter.commands import DeliverEvent
 from pliers_workflow.runtime.history import decode_record
-from tests.feed.brokers import AMQP, NATS, REDIS, need_server
+from tests.brokers.servers import AMQP, NATS, REDIS, need_server
 from tests.nodes.processes import Cluster
 
 from .office import PARCEL, moves, tell

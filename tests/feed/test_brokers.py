@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aio_pika
 import nats
@@ -19,7 +18,17 @@ from redis.asyncio import Redis
 from pliers_workflow.runtime.feed.envelope import type_of
 from pliers_workflow.runtime.feed.published import is_told
 from pliers_workflow.runtime.history import decode_record
-from tests.feed.brokers import AMQP, NATS, REDIS, cable, need_server, private_nats, private_redis
+from tests.brokers.servers import (
+    AMQP,
+    NATS,
+    REDIS,
+    Cable,
+    amqp_address,
+    listening,
+    need_server,
+    private_nats,
+    private_redis,
+)
 
 from .conftest import until
 from .sending import Sender, in_order, places, sending
@@ -207,11 +216,7 @@ async def rabbit() -> Any:
 
 
 def amqp_sink(rabbit: Rabbit, port: int | None = None) -> dict[str, Any]:
-    read = urlsplit(AMQP)
-    return {
-        "type": "rabbitmq", "url": f"amqp://{read.hostname}:{port or read.port}{read.path}", "exchange": rabbit.exchange,
-        "user": read.username, "password": read.password,
-    }  # fmt: skip
+    return {**amqp_address(port), "exchange": rabbit.exchange}
 
 
 async def test_rabbitmq(database: str, rabbit: Rabbit) -> None:
@@ -230,16 +235,9 @@ async def test_rabbitmq(database: str, rabbit: Rabbit) -> None:
 
 async def test_rabbitmq_is_cut_off(database: str, rabbit: Rabbit) -> None:
     """The connection breaks and cannot be made for a while."""
-    async with cable(AMQP) as laid, sending(database) as sender:
+    async with listening(Cable(AMQP)) as laid, sending(database) as sender:
         await sender.subscribe(amqp_sink(rabbit, laid.port))
-
-        async def cut() -> None:
-            laid.cut()
-
-        async def mend() -> None:
-            laid.mend()
-
-        await through_an_outage(sender, rabbit.taken, cut, mend)
+        await through_an_outage(sender, rabbit.taken, laid.cut, laid.mend)
         assert laid.connections > 1
 
 

@@ -1,18 +1,12 @@
-"""Kafka, as far as its client's contract goes: there is no Kafka server among ours (see `kafka_contract`)."""
+"""Kafka, as far as its client's contract goes: there is no Kafka server among ours (see `tests.brokers.kafka_contract`)."""
 
 from __future__ import annotations
 
 import json
 
-import pytest
-from aiokafka import AIOKafkaProducer
+from tests.brokers.kafka_contract import Leader
+from tests.brokers.servers import listening
 
-from pliers_workflow.runtime.outbound.guard import Guard
-from pliers_workflow.runtime.subscriptions.sinks import KafkaSink
-from pliers_workflow.runtime.subscriptions.transports.kafka import KafkaTransport
-from pliers_workflow.settings import OutboundSettings
-
-from .kafka_contract import Leader, leader
 from .sending import sending
 from .test_brokers import talk, through_an_outage, whole
 
@@ -23,7 +17,7 @@ async def ids_of(broker: Leader) -> list[str]:
 
 async def test_what_is_sent(database: str) -> None:
     """A record for each event, keyed by the instance and in one partition, by an idempotent producer that waits for all."""
-    async with leader() as broker, sending(database) as sender:
+    async with listening(Leader()) as broker, sending(database) as sender:
         made = await sender.subscribe({"type": "kafka", "servers": [f"127.0.0.1:{broker.port}"]})
         instances = await talk(sender, 6, 4)
 
@@ -45,25 +39,19 @@ async def test_what_is_sent(database: str) -> None:
 
 async def test_the_connection_breaks(database: str) -> None:
     """Cut off in the middle: everything arrives, in order; a new producer goes on."""
-    async with leader() as broker, sending(database) as sender:
+    async with listening(Leader()) as broker, sending(database) as sender:
         await sender.subscribe({"type": "kafka", "servers": [f"127.0.0.1:{broker.port}"]})
 
         async def taken() -> list[str]:
             return await ids_of(broker)
 
-        async def cut() -> None:
-            broker.cut()
-
-        async def mend() -> None:
-            broker.mend()
-
-        await through_an_outage(sender, taken, cut, mend)
+        await through_an_outage(sender, taken, broker.cut, broker.mend)
         assert broker.producers > 1
 
 
 async def test_what_the_broker_refuses(database: str) -> None:
     """A record that is too large for the topic is an error that is told, and the lane waits."""
-    async with leader() as broker, sending(database) as sender:
+    async with listening(Leader()) as broker, sending(database) as sender:
         made = await sender.subscribe({"type": "kafka", "servers": [f"127.0.0.1:{broker.port}"]})
         broker.errors = [10] * 3  # MESSAGE_TOO_LARGE
         instances = await talk(sender, 1, 1)
@@ -74,21 +62,3 @@ async def test_what_the_broker_refuses(database: str) -> None:
         await whole(sender, taken, instances)
         status = (await sender.status(made))["status"]
         assert "MessageSizeTooLargeError" in status["lastError"]
-
-
-@pytest.mark.parametrize(
-    ("sink", "protocol", "mechanism"),
-    [
-        (KafkaSink(servers=("k:1",)), "PLAINTEXT", None),
-        (KafkaSink(servers=("k:1",), tls=True), "SSL", None),
-        (KafkaSink(servers=("k:1",), user="u", password="p"), "SASL_PLAINTEXT", "PLAIN"),
-        (KafkaSink(servers=("k:1",), user="u", password="p", tls=True, mechanism="SCRAM-SHA-512"), "SASL_SSL", "SCRAM-SHA-512"),
-    ],
-)  # fmt: skip
-async def test_the_client_takes_our_options(sink: KafkaSink, protocol: str, mechanism: str | None) -> None:
-    """Every way to connect that a sink can ask for is one that the producer accepts."""
-    options = KafkaTransport(sink, Guard(OutboundSettings()), timeout=10).options()
-    assert options["security_protocol"] == protocol
-    assert options.get("sasl_mechanism") == mechanism
-    producer = AIOKafkaProducer(**options)
-    await producer.stop()

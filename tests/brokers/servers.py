@@ -10,9 +10,11 @@ import asyncio
 import os
 import shutil
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +22,17 @@ import pytest
 NATS = os.environ.get("PLIERS_TEST_NATS_URL", "nats://127.0.0.1:4222")
 REDIS = os.environ.get("PLIERS_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 AMQP = os.environ.get("PLIERS_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
+
+Served = TypeVar("Served", bound="Breakable")
+
+
+def amqp_address(port: int | None = None) -> dict[str, Any]:
+    """RabbitMQ as sinks and event sources name it; by another port of this machine, where there is a cable."""
+    read = urlsplit(AMQP)
+    return {
+        "type": "rabbitmq", "url": f"amqp://{read.hostname}:{port or read.port}{read.path}", "user": read.username,
+        "password": read.password,
+    }  # fmt: skip
 
 
 def need_server(url: str, what: str) -> None:
@@ -100,29 +113,63 @@ async def private_redis(folder: Path) -> AsyncIterator[PrivateServer]:
         await server.kill()
 
 
-class Cable:
-    """A TCP connection to somebody else that can be cut, and laid again."""
+class Breakable(ABC):
+    """Something on a port of this machine whose connections a test may cut, and let be made again."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._there = (host, port)
-        self._ends: set[asyncio.StreamWriter] = set()
-        self._whole = True
+    def __init__(self) -> None:
         self.port = 0
-        self.connections = 0
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._up = True
+
+    @abstractmethod
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends; it may end by an OSError, or by an IncompleteReadError."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._whole:
-            writer.close()
-            return
+        if self._up:
+            self._ends.add(writer)
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await self.talk(reader, writer)
+            self._ends.discard(writer)
+        writer.close()
+
+    async def cut(self) -> None:
+        """Every connection is gone at once, and none is taken until it is mended."""
+        self._up = False
+        for end in self._ends:
+            end.transport.abort()
+
+    async def mend(self) -> None:
+        self._up = True
+
+
+@asynccontextmanager
+async def listening(made: Served) -> AsyncIterator[Served]:
+    """It is there for as long as the block."""
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        await made.cut()
+        server.close()
+
+
+class Cable(Breakable):
+    """A way to the server of an address that can be cut, and laid again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        read = urlsplit(url)
+        self._there = (read.hostname or "", read.port or 0)
+        self.connections = 0
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            far_reader, far_writer = await asyncio.open_connection(*self._there)
-        except OSError:
-            writer.close()
-            return
-        self._ends |= {writer, far_writer}
+        far_reader, far_writer = await asyncio.open_connection(*self._there)
+        self._ends.add(far_writer)
         await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
-        self._ends -= {writer, far_writer}
+        self._ends.discard(far_writer)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -130,26 +177,3 @@ class Cable:
                 writer.write(data)
                 await writer.drain()
         writer.close()
-
-    def cut(self) -> None:
-        """Every connection is gone at once, and none is taken until it is mended."""
-        self._whole = False
-        for end in self._ends:
-            end.transport.abort()
-
-    def mend(self) -> None:
-        self._whole = True
-
-
-@asynccontextmanager
-async def cable(url: str) -> AsyncIterator[Cable]:
-    """A cable to the server of an address."""
-    read = urlsplit(url)
-    laid = Cable(read.hostname or "", read.port or 0)
-    server = await asyncio.start_server(laid.serve, "127.0.0.1", 0)
-    laid.port = server.sockets[0].getsockname()[1]
-    try:
-        yield laid
-    finally:
-        laid.cut()
-        server.close()
