@@ -49,8 +49,7 @@ async def create_event_subscription(call: Call, body: EventSubscriptionBody) -> 
     is answered without it.
     """
     row, secret = await call.engine.subscriptions.create(call.principal, _input(body), request=call.request)
-    made = SubscriptionMadeView(**_fields(row), secret=secret)
-    return Reply(made, revision=row.revision, location=f"{call.base}/event-subscriptions/{row.id}")
+    return Reply(_made(row, secret), revision=row.revision, location=f"{call.base}/event-subscriptions/{row.id}")
 
 
 @routes.get("/event-subscriptions/{id}", "Get a subscription", answers=EventSubscriptionView, permissions=_READS)
@@ -126,7 +125,7 @@ async def rotate_event_subscription_secret(call: Call, id: SubscriptionId, body:
     """
     keep = timedelta(seconds=(body or RotateSecretInput()).keep_seconds)
     row, secret = await call.engine.subscriptions.rotate_secret(call.principal, id.lower(), keep, request=call.request)
-    return Reply(SubscriptionMadeView(**_fields(row), secret=secret), revision=row.revision)
+    return Reply(_made(row, secret), revision=row.revision)
 
 
 def _reply(row: SubscriptionRow) -> Reply:
@@ -138,24 +137,17 @@ def _input(body: EventSubscriptionBody) -> SubscriptionInput:
 
 
 def _view(row: SubscriptionRow) -> EventSubscriptionView:
-    return EventSubscriptionView(**_fields(row))
+    return EventSubscriptionView.of(row, **_others(row))
 
 
-def _fields(row: SubscriptionRow) -> dict[str, Any]:
-    status = SubscriptionStatusView(**{name: getattr(row.status, name) for name in row.status.__struct_fields__})
+def _made(row: SubscriptionRow, secret: str | None) -> SubscriptionMadeView:
+    return SubscriptionMadeView.of(row, **_others(row), secret=secret)
+
+
+def _others(row: SubscriptionRow) -> dict[str, Any]:
+    """What has another form over the wire."""
     return {
-        "id": row.id,
-        "name": row.name,
-        "sink": row.sink,
+        "status": SubscriptionStatusView.of(row.status),
         "event_types": list(row.event_types),
         "definitions": list(row.definitions),
-        "condition": row.condition,
-        "include_data": row.include_data,
-        "lanes": row.lanes,
-        "state": row.state,
-        "status": status,
-        "revision": row.revision,
-        "created_at": row.created_at,
-        "created_by": row.created_by,
-        "updated_at": row.updated_at,
     }

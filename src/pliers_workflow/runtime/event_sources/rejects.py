@@ -195,16 +195,9 @@ def _unknown(reject_id: str) -> NotFoundError:
 
 
 def _row(row: asyncpg.Record) -> RejectRow:
-    return RejectRow(
-        id=row["id"],
-        message=row["message"],
-        reason=row["reason"],
-        address=row["address"],
-        key=row["key"],
-        content_type=row["content_type"],
-        attributes=None if row["attributes"] is None else canonical.decode(row["attributes"]),
+    attributes = row["attributes"]
+    return RejectRow.of(
+        row,
+        attributes=None if attributes is None else canonical.decode(attributes),
         headers=canonical.decode(row["headers"]),
-        body=row["body"],
-        size=row["size"],
-        rejected_at=row["rejected_at"],
     )

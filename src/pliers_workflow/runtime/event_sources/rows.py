@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from ..rows import Row
 from .kinds import Broker
 from .plain import Mapping
 
@@ -22,7 +23,7 @@ class EventSourceInput(Struct, frozen=True, kw_only=True):
     batch_size: int = 100
 
 
-class EventSourceRow(Struct, frozen=True, kw_only=True):
+class EventSourceRow(Row, frozen=True, kw_only=True):
     """A source as it is read; secrets of the broker are masked."""
 
     id: str
@@ -46,7 +47,7 @@ class EventSourceRow(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class RejectRow(Struct, frozen=True, kw_only=True):
+class RejectRow(Row, frozen=True, kw_only=True):
     """A message that was no event."""
 
     id: str

@@ -200,23 +200,11 @@ def _split(wanted: EventSourceInput) -> tuple[str, str]:
 def _row(row: asyncpg.Record) -> EventSourceRow:
     configuration = row["configuration"]
     mapping = configuration["mapping"]
-    return EventSourceRow(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        name=row["name"],
-        revision=row["revision"],
+    return EventSourceRow.of(
+        row,
         broker=kinds.SECRETS.masked(configuration["broker"], row["secrets"]),
         mapping=None if mapping is None else msgspec.convert(mapping, Mapping),
-        enabled=row["enabled"],
         batch_size=configuration["batchSize"],
-        received=row["received"],
-        rejected=row["rejected"],
-        received_at=row["received_at"],
-        failing_since=row["failing_since"],
-        last_error=row["last_error"],
-        created_at=row["created_at"],
-        created_by=row["created_by"],
-        updated_at=row["updated_at"],
     )
 
 

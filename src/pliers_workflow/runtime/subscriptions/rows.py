@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ..rows import Row
 from .sinks import Sink
 
 State = Literal["active", "paused", "disabled"]
@@ -50,7 +51,7 @@ class SubscriptionStatus(Struct, frozen=True, kw_only=True):
     disabled_at: datetime | None
 
 
-class SubscriptionRow(Struct, frozen=True, kw_only=True):
+class SubscriptionRow(Row, frozen=True, kw_only=True):
     """A subscription as it is read; secrets of the sink are masked."""
 
     id: str

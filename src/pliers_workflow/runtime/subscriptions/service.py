@@ -326,22 +326,12 @@ class Subscriptions:
             disabled_reason=row["disabled_reason"],
             disabled_at=row["disabled_at"],
         )
-        return SubscriptionRow(
-            id=row["id"],
-            tenant_id=row["tenant_id"],
-            name=row["name"],
-            revision=row["revision"],
+        return SubscriptionRow.of(
+            row,
             sink=sinks.SECRETS.masked(row["sink"], row["secrets"]),
             event_types=tuple(row["event_types"]),
             definitions=tuple(row["definitions"]),
-            condition=row["condition"],
-            include_data=row["include_data"],
-            lanes=row["lanes"],
-            state=row["state"],
             status=status,
-            created_at=row["created_at"],
-            created_by=row["created_by"],
-            updated_at=row["updated_at"],
         )
 
 
