@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pliers_workflow.client.server import free_port
+
 NATS = os.environ.get("PLIERS_TEST_NATS_URL", "nats://127.0.0.1:4222")
 REDIS = os.environ.get("PLIERS_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 AMQP = os.environ.get("PLIERS_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
@@ -50,12 +52,6 @@ def need_program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 class PrivateServer:

@@ -222,6 +222,14 @@ def test_a_port_may_be_insisted_on(calm: EmbeddedPostgres) -> None:
         EmbeddedPostgres(calm.folder, port=1).start()
 
 
+def test_no_outgoing_connection_is_given_its_port(calm: EmbeddedPostgres) -> None:
+    """While it is down after a crash nobody else may get the port to which it comes back."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not given.exists() or given.read_text().split()[0] != "32768":
+        pytest.skip("this system gives other ports to outgoing connections than Linux does by itself")
+    assert (urlsplit(calm.start()).port or 0) < 32_768
+
+
 def test_an_interrupted_initdb_is_done_again(folder: Path) -> None:
     """A cluster that was half made when the power went is not taken for a whole one."""
     cluster.prepare_folder(folder)

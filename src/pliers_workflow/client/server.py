@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from pliers_workflow import ports
+
 from .http import ConnectionLost, HttpClient
 
 
@@ -20,11 +22,11 @@ class ServerFailed(Exception):
 
 def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
     """
-    A port nobody listens on: `wanted` if it is free, else any.
+    A port nobody listens on: `wanted` if it is free, else another.
 
     Between asking and using it somebody else may take it; then the server says so and ends.
     """
-    for port in dict.fromkeys((wanted, 0)):
+    for port in [wanted, *ports.candidates()] if wanted else ports.candidates():
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -29,6 +29,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from pliers_workflow import ports
+
 from . import cluster
 from .account import choose_account, environment
 from .binaries import Binaries, find_binaries
@@ -185,6 +187,7 @@ class EmbeddedPostgres:
             "port": self._port,
             "previous": before.get("server"),
             "previous_port": before.get("port"),
+            "ports": ports.candidates(),
         }
         (self.folder / "server.json").unlink(missing_ok=True)
         program = str(Path(__file__).with_name("supervisor.py"))

@@ -220,7 +220,8 @@ class Supervisor:
         """The port of the last time, so that a DSN stays good; another one when that is taken and nobody insists."""
         if self.config["port"] is not None or (self.port and self.restarts):
             return self.port
-        for candidate in (self.port or self.config["previous_port"] or 0, 0):
+        last = self.port or self.config["previous_port"]
+        for candidate in [last, *self.config["ports"]] if last else self.config["ports"]:
             probe = socket.socket()
             try:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
