@@ -32,7 +32,7 @@ from .workload import Cast, one_workflow, prepare
 _steps: Final = queries.load("steps")
 
 #: The steps of an instance; instances for each second of the measurement; how many are begun at the same time.
-_STEPS_EACH: Final = 10
+STEPS_EACH: Final = 10
 _INSTANCES_PER_SECOND: Final = 750
 _AT_ONCE: Final = 64
 #: Rows of the raw statements, and of one claim.
@@ -62,7 +62,8 @@ def _document(name: str, states: dict[str, Any], transitions: list[dict[str, Any
     }
 
 
-async def _open(dsn: str) -> Engine:
+async def open_node(dsn: str) -> Engine:
+    """A node at work, with a plugin that does nothing."""
     settings = Settings()
     settings.database.url = dsn
     engine = await open_engine(settings, Installed(ready={nothing.id: Found(nothing, "", "")}))
@@ -97,20 +98,25 @@ class Steps:
         return self.engine / self.raw
 
 
+async def publish_steps(engine: Engine) -> tuple[Principal, DefinitionRow]:
+    """A workflow of steps one after another that do nothing; an administrator, who may start it, and its version."""
+    step = {"type": "plugin", "pluginId": nothing.id}
+    return await _publish(
+        engine,
+        _document(
+            "bench_steps",
+            {"busy": {"properties": {"steps": [{**step, "id": f"s{n}"} for n in range(STEPS_EACH)]}}},
+            [{"from": "busy", "to": "done"}],
+        ),
+    )
+
+
 async def steps(dsn: str, *, seconds: float) -> Steps:
     """Instances with steps one after another, each done by a worker of this process that has nothing else to do."""
-    engine = await _open(dsn)
+    engine = await open_node(dsn)
     try:
         await prepare(engine)
-        step = {"type": "plugin", "pluginId": nothing.id}
-        admin, definition = await _publish(
-            engine,
-            _document(
-                "bench_steps",
-                {"busy": {"properties": {"steps": [{**step, "id": f"s{n}"} for n in range(_STEPS_EACH)]}}},
-                [{"from": "busy", "to": "done"}],
-            ),
-        )
+        admin, definition = await publish_steps(engine)
         # More than are done in the time, begun before it: nobody asks for anything meanwhile.
         starting = asyncio.Semaphore(_AT_ONCE)
 
@@ -134,7 +140,7 @@ async def steps(dsn: str, *, seconds: float) -> Steps:
 
 async def _raw(dsn: str) -> float:
     """Rows a second that one connection claims in batches and deletes, with the engine's own statements."""
-    engine = await _open(dsn)
+    engine = await open_node(dsn)
     await engine.step_worker.close()  # nobody else takes them
     try:
         async with engine.pool.acquire() as connection:
@@ -187,7 +193,7 @@ class Timers:
 
 async def timers(dsn: str, *, count: int) -> Timers:
     """`count` instances whose timers are due at one moment, fired by one node that answers people meanwhile."""
-    engine = await _open(dsn)
+    engine = await open_node(dsn)
     try:
         cast = await prepare(engine)
         # Cloning takes a minute for a hundred thousand; they must all be there when the moment comes.
