@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,20 @@ class Body(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 INTO = decoder(Body)
+
+
+class Circle(Struct, forbid_unknown_fields=True, tag="circle", tag_field="type"):
+    radius: int
+    fill: Literal["none", "solid"] = "none"
+
+
+class Box(Struct, forbid_unknown_fields=True, tag="box", tag_field="type", rename="camel"):
+    side_length: int
+
+
+class Drawing(Struct, forbid_unknown_fields=True):
+    shapes: list[Circle | Box] = []
+    named: dict[str, Circle | Box] = {}
 
 
 def refusal(body: bytes) -> ApiError:
@@ -206,3 +220,27 @@ def test_only_json_is_read(media_type: bytes | None, accepted: bool) -> None:
         with pytest.raises(ApiError) as caught:
             check_media_type(media_type)
         assert caught.value.kind.status == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "hint"),
+    [
+        (b'{"shape": 1}', "/shape", "the fields are: shapes, named"),
+        (b'{"shapes": [{"type": "disc"}]}', "/shapes/0/type", "use one of: circle, box"),
+        (b'{"shapes": [{"radius": 1}]}', "/shapes/0/type", "add it, one of: circle, box"),
+        (
+            b'{"shapes": [{"type": "box", "sideLength": 1}, {"type": "box", "radius": 1, "sideLength": 1}]}',
+            "/shapes/1/radius",
+            "the fields are: type, sideLength",
+        ),
+        (b'{"shapes": [{"type": "circle", "radius": 1, "fill": "dots"}]}', "/shapes/0/fill", "use one of: none, solid"),
+        (b'{"named": {"a/b": {"type": "disc"}}}', "/named/.../type", "use one of: circle, box"),
+        (b'{"shapes": [{"type": "box"}]}', "/shapes/0/sideLength", "add it"),
+    ],
+)
+def test_a_refusal_says_what_may_stand_there(body: bytes, pointer: str, hint: str) -> None:
+    """Names of fields, kinds of a tagged object, and values that are counted, wherever in the body."""
+    with pytest.raises(ApiError) as caught:
+        decode(body, decoder(Drawing))
+    (finding,) = caught.value.findings
+    assert (finding.pointer, finding.hint) == (pointer, hint)

@@ -18,6 +18,7 @@ from starlette.types import Receive
 
 from pliers_workflow.runtime.storable import exact_number
 
+from .allowed import fields_at, values_at
 from .problems import ApiError, FindingView
 
 #: levels of objects and lists
@@ -29,6 +30,7 @@ _JSON_TYPES: Final = re.compile(rb"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", 
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`", re.DOTALL)
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(.*?)`")
+_OTHER_VALUE: Final = re.compile(r"Invalid (?:enum )?value ")
 _AT: Final = re.compile(r" - at `(?:key in )?\$?(.*)`$", re.DOTALL)
 _PATH_PART: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
@@ -121,7 +123,7 @@ def decode(body: bytes, into: msgspec.json.Decoder[Any]) -> Any:
     try:
         return msgspec.convert(value, into.type)
     except msgspec.ValidationError as error:
-        raise invalid("invalid_body", str(error), into.type) from None
+        raise invalid("invalid_body", str(error), into.type, value) from None
 
 
 def _check_storable(value: Any, body: bytes) -> None:
@@ -254,25 +256,27 @@ def _not_utf8(body: bytes) -> str:
     return "The body is not UTF-8; send JSON in UTF-8."
 
 
-def invalid(code: str, message: str, type: Any) -> ApiError:
-    """A msgspec validation error as a problem with a pointer and a hint."""
+def invalid(code: str, message: str, type: Any, body: Any = None) -> ApiError:
+    """A msgspec validation error of a `body` as a problem with a pointer and a hint."""
     place = _AT.search(message)
     text = message[: place.start()] if place else message
-    pointer = _pointer(place.group(1)) if place else ""
+    path = _path(place.group(1)) if place else []
+    pointer = "".join(f"/{_escaped(name)}" for name in path)
     hint: str | None = None
     finding_code = "invalid_value"
     if unknown := _UNKNOWN_FIELD.match(text):
         pointer = f"{pointer}/{_escaped(unknown.group(1))}"
         finding_code = "unknown_field"
-        fields = getattr(type, "__struct_encode_fields__", None)
-        if fields and pointer.count("/") == 1:
-            hint = f"the fields are: {', '.join(fields)}"
-        else:
-            hint = "remove it, or check its spelling"
+        fields = fields_at(type, path, body)
+        hint = f"the fields are: {', '.join(fields)}" if fields else "remove it, or check its spelling"
+    elif _OTHER_VALUE.match(text):
+        values = values_at(type, path, body)
+        hint = f"use one of: {', '.join(values)}" if values else None
     elif missing := _MISSING_FIELD.match(text):
         pointer = f"{pointer}/{_escaped(missing.group(1))}"
         finding_code = "missing_field"
-        hint = "add it"
+        values = values_at(type, [*path, missing.group(1)], body)
+        hint = f"add it, one of: {', '.join(values)}" if values else "add it"
     sentence = f"{text} at {pointer or 'the top'}"
     return ApiError(
         code,
@@ -281,8 +285,8 @@ def invalid(code: str, message: str, type: Any) -> ApiError:
     )
 
 
-def _pointer(path: str) -> str:
-    return "".join(f"/{_escaped(name or index)}" for name, index in _PATH_PART.findall(path))
+def _path(place: str) -> list[str]:
+    return [name or index for name, index in _PATH_PART.findall(place)]
 
 
 def _escaped(key: str) -> str:
