@@ -53,6 +53,8 @@ async def test_operators_keep_them_and_auditors_see_them(company: World) -> None
         ({"sink": {"type": "nats", "servers": ["nats://u:p@nats.example.com"]}}, "/sink/servers"),
         ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "subject": "a.{name}"}}, "/sink/subject"),
         ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "subject": "a.>"}}, "/sink/subject"),
+        ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "token": "t", "user": "u"}}, "/sink/token"),
+        ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "password": "p"}}, "/sink/password"),
         ({"sink": {"type": "rabbitmq", "url": "amqp://10.0.0.1/", "exchange": ""}}, "/sink/url"),
         ({"sink": {"type": "redis", "url": "redis://redis.example.com", "stream": "a b"}}, "/sink/stream"),
         ({"sink": {"type": "redis", "url": "rediss://redis.example.com/0?ssl_ca_certs=/etc/passwd"}}, "/sink/url"),

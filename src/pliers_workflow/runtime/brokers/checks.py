@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from pliers_workflow.definition.findings import Finding, pointer
 
 from ..outbound.errors import OutboundError
+from .addresses import NatsAddress
 
 if TYPE_CHECKING:
     from ..outbound.guard import Guard
-    from .addresses import Address, BrokerAddress, NatsAddress
+    from .addresses import Address, BrokerAddress
 
 
 class FieldFindings(list[Finding]):
@@ -47,19 +48,11 @@ def check_servers(address: Address, guard: Guard, findings: FieldFindings) -> No
 
 
 def check_user(address: BrokerAddress, findings: FieldFindings) -> None:
-    """Say where a password is nobody's."""
+    """Say where a password is nobody's, and where it is not clear who we are."""
     if address.password and not address.user and not address.password_alone:
         findings.wrong("password", "A password needs a `user`.", None, "missing")
-
-
-def check_token(address: NatsAddress, findings: FieldFindings) -> None:
-    """
-    Say where there is both a token and a user.
-
-    Event sources ask for it. Subscriptions never have: the client takes the user then, and whoever has made one so can go on
-    writing it back.
-    """
-    if address.token and (address.user or address.password):
+    if isinstance(address, NatsAddress) and address.token and (address.user or address.password):
+        # The client would take the user, and say nothing of the token.
         findings.wrong("token", "Either a token, or a user and a password.", None, "misplaced")
 
 

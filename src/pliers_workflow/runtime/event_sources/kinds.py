@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from ..brokers.addresses import KafkaAddress, NatsAddress, RabbitMqAddress, RedisAddress, Word
-from ..brokers.checks import FieldFindings, check_client, check_servers, check_token, check_user
+from ..brokers.checks import FieldFindings, check_client, check_servers, check_user
 from ..brokers.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def check(broker: Broker, guard: Guard) -> list[Finding]:
             named("consumer", broker.consumer, _NATS_NAME, "name of a consumer")
             if broker.subject is not None:
                 named("subject", broker.subject, _SUBJECT, "subject")
-            check_token(broker, findings)
         case RabbitMqBroker():
             named("queue", broker.queue, re.compile(r"[^\x00-\x1f\x7f]+"), "name of a queue")
         case RedisBroker():
