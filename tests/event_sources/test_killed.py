@@ -144,8 +144,9 @@ async def test_a_node_is_killed_with_edits_in_the_inbox(cluster: Cluster) -> Non
         await asyncio.sleep(0.01)
     await first.server.kill()
     await asyncio.gather(*editing, return_exceptions=True)
-    # The dead node's minute is over.
+    # The dead node's minute is over, and what it led is led by nobody.
     await cluster.fetch("UPDATE inbound_events SET lease_until = now() WHERE status = 'received'")
+    await cluster.fetch("UPDATE service_leases SET until = now()")
     limit = asyncio.get_running_loop().time() + 90
     while (await cluster.fetch("SELECT count(*) AS count FROM inbound_events WHERE status <> 'matched'"))[0]["count"]:
         assert asyncio.get_running_loop().time() < limit
