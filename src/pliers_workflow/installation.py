@@ -8,7 +8,7 @@ administers the installation.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,29 +21,49 @@ if TYPE_CHECKING:
 
 #: stands for the command line where a user's id is asked for and there is no user yet
 _NOBODY = str(UUID(int=0))
+#: connections of an embedded server beside those of nodes: for commands, and whoever looks into it
+_CONNECTIONS_SPARE = 20
 
 
-@asynccontextmanager
-async def database(url: str = "", folder: Path | None = None) -> AsyncIterator[str]:
+def database(url: str = "", folder: Path | None = None) -> AbstractAsyncContextManager[str]:
     """
     A DSN to work with; an embedded server that was started for it is stopped at the end.
 
     With a `folder`, the embedded server there is meant, and the setting is not asked. Raises EmbeddedError, with what
     to do, when the embedded PostgreSQL cannot run.
     """
-    import asyncio
+    return opened(whereabouts(url, folder))
 
+
+def whereabouts(url: str = "", folder: Path | None = None) -> str | Path:
+    """Which database is meant: its DSN, or the folder of the embedded server."""
     from pliers_workflow.settings import Settings
-    from pliers_workflow.storage.embedded import EmbeddedPostgres, default_folder
+    from pliers_workflow.storage.embedded import default_folder
 
     settings = Settings().database
     if not url and folder is None:
         url = settings.url
     if url:
-        yield url
+        return url
+    return folder or (Path(settings.embedded_folder) if settings.embedded_folder else default_folder())
+
+
+@asynccontextmanager
+async def opened(place: str | Path, *, connections: int = 0) -> AsyncIterator[str]:
+    """
+    The DSN of that database, and the use of it when it is embedded.
+
+    An embedded server that has to be started is made for so many `connections`, and some for others beside them.
+    """
+    import asyncio
+
+    from pliers_workflow.storage.embedded import SETTINGS, EmbeddedPostgres
+
+    if isinstance(place, str):
+        yield place
         return
-    place = folder or (Path(settings.embedded_folder) if settings.embedded_folder else default_folder())
-    server = EmbeddedPostgres(place)
+    connections = max(connections + _CONNECTIONS_SPARE, int(SETTINGS["max_connections"]))
+    server = EmbeddedPostgres(place, settings={"max_connections": str(connections)})
     dsn = await asyncio.to_thread(server.start)
     try:
         yield dsn
@@ -63,6 +83,14 @@ async def admin_token(dsn: str, tenant: str = "default", *, name: str = "command
             _, secret = await tokens.create(principal, principal.user_id, ["admin"], name)
         assert secret is not None, "only a repeated request is given none"
         return secret
+
+
+async def one_time_token(dsn: str, tenant: str = "default") -> str | None:
+    """The first administrator's token where nobody has one that works; None where somebody has."""
+    async with _services(dsn) as (pool, audit):
+        from pliers_workflow.runtime.tokens import Tokens
+
+        return await Tokens(pool, audit).bootstrap(tenant)
 
 
 async def create_token(

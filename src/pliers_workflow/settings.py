@@ -64,6 +64,11 @@ class ExecutionSettings(BaseModel):
     timer_poll: float = Field(5.0, gt=0)
     timer_lease: float = Field(30, gt=1)
 
+    @property
+    def connections_max(self) -> int:
+        """Connections for writing: those of batches in flight, and some for the services beside them."""
+        return self.batches_in_flight + 6
+
 
 class NodeSettings(BaseModel):
     """This process among the others on the same database."""
@@ -291,3 +296,8 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     outbound: OutboundSettings = OutboundSettings()
     server: ServerSettings = ServerSettings()
+
+    @property
+    def connections_max(self) -> int:
+        """Connections to PostgreSQL that a node has at most: for writing, for reading, and one to listen."""
+        return self.execution.connections_max + self.database.max_connections + 1

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from pliers_workflow.installation import opened
+from pliers_workflow.storage.database import connections_allowed
 from pliers_workflow.storage.embedded import EmbeddedError, EmbeddedPostgres, cluster, default_folder, find_binaries
 from pliers_workflow.storage.embedded.account import Account
 from pliers_workflow.storage.migrations import migrate, migrations
@@ -332,3 +334,9 @@ def test_the_data_lies_where_it_is_expected(monkeypatch: pytest.MonkeyPatch) -> 
     assert default_folder() == Path("/data/pliers/database")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert default_folder() == Path("~/.local/share/pliers/database").expanduser()
+
+
+async def test_it_is_started_with_enough_connections_for_all_who_are_to_use_it(folder: Path) -> None:
+    """Whoever opens it for many nodes finds as many connections as they take, and some beside."""
+    async with opened(folder, connections=150) as dsn:
+        assert await connections_allowed(dsn) > 150

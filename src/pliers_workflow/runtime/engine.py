@@ -433,9 +433,9 @@ async def open_engine(settings: Settings, installed: Installed | None = None) ->
     """
     database = settings.database
     async with AsyncExitStack() as stack:
-        in_flight = settings.execution.batches_in_flight
+        execution = settings.execution
         pool = await open_pool(
-            database.url, min_size=in_flight + 1, max_size=in_flight + 6, purpose="write",
+            database.url, min_size=execution.batches_in_flight + 1, max_size=execution.connections_max, purpose="write",
             statement_timeout=database.query_timeout, connect_timeout=database.connection_timeout,
         )  # fmt: skip
         stack.push_async_callback(pool.close)

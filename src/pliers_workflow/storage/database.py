@@ -35,6 +35,7 @@ __all__ = [
     "EngineConnection",
     "after_bulk_load",
     "connect",
+    "connections_allowed",
     "discard_stale_plans",
     "open_pool",
 ]
@@ -151,6 +152,15 @@ async def connect(
     )
     await _set_codecs(connection)
     return connection
+
+
+async def connections_allowed(dsn: str) -> int:
+    """Say how many connections the server allows to all who use it together."""
+    connection = await connect(dsn, purpose="read")
+    try:
+        return int(await connection.fetchval(_sql.connections_allowed))
+    finally:
+        await connection.close(timeout=10)
 
 
 async def discard_stale_plans(connection: AnyConnection) -> bool:

@@ -37,7 +37,7 @@ from .binaries import Binaries, find_binaries
 from .errors import EmbeddedError
 from .locks import FileLock
 
-__all__ = ["EmbeddedError", "EmbeddedPostgres", "default_folder", "find_binaries"]
+__all__ = ["SETTINGS", "EmbeddedError", "EmbeddedPostgres", "default_folder", "find_binaries"]
 
 #: what differs from PostgreSQL's defaults: private, small enough for a laptop, and made for many short transactions
 SETTINGS: Final[Mapping[str, str]] = {

@@ -11,3 +11,7 @@ FROM (
 ) t
 WHERE t.relation IS NOT NULL
 GROUP BY t.name;
+
+-- name: connections_allowed
+-- How many connections the server lets everybody have who is no superuser.
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int;
