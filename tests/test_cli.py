@@ -320,6 +320,35 @@ def test_an_address_nobody_can_listen_on_is_explained(empty_database: str) -> No
     assert "65535" in ran.stderr
 
 
+@pytest.mark.parametrize("count", ["0", "65"])
+def test_a_number_of_nodes_that_makes_no_sense_is_explained(count: str) -> None:
+    """On the command line and in the setting: between 1 and 64."""
+    assert "Invalid value for '--processes'" in one_sentence(pliers("serve", "--processes", count), 2)
+    said = one_sentence(pliers("serve", env={**os.environ, "PLIERS_SERVER__PROCESSES": count}), 2)
+    assert "PLIERS_SERVER__PROCESSES: must be" in said
+
+
+def test_nodes_for_which_there_are_no_connections_are_refused(empty_database: str) -> None:
+    """Rather than one by one, under load; the database is left alone, and the sentence says what they would take."""
+    env = {**os.environ, "PLIERS_DATABASE__MAX_CONNECTIONS": "50"}
+    ran = pliers("serve", "--processes", "4", "--port", "0", "--database-url", empty_database, env=env)
+    assert "4 nodes take up to 60 connections to PostgreSQL each, 240 in all" in one_sentence(ran, 3)
+    assert "PLIERS_DATABASE__MAX_CONNECTIONS" in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_an_address_for_several_nodes_is_checked_as_for_one(empty_database: str) -> None:
+    """A port of somebody who would share it is taken all the same."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = pliers("serve", "--processes", "2", "--port", port, "--database-url", empty_database)
+    assert f"port {port}" in one_sentence(ran, 3)
+    assert ran.stdout == ""
+
+
 def test_a_database_that_cannot_serve_is_explained(empty_database: str) -> None:
     """Without the schema, read-only, or on a host that is not there: what to do about it."""
     ran = pliers("serve", "--no-migrate", "--port", "0", "--database-url", empty_database)
@@ -389,7 +418,7 @@ def test_serve_answers_and_stops(database: str) -> None:
 def test_what_libraries_log_is_json_too() -> None:
     """Whoever reads the server's log finds a record in each line, also of the driver's and the HTTP server's own words."""
     program = (
-        "from pliers_workflow.cli.serving import _log_lines; _log_lines(); import logging\n"
+        "from pliers_workflow.cli.program import log_lines; log_lines(); import logging\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.getLogger('asyncpg.pool').warning('no %s', 'floor', exc_info=True)"
     )

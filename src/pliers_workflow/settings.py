@@ -270,6 +270,8 @@ class ServerSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    #: nodes that `pliers serve` runs on this address, each a process of its own: one for each core is a good number
+    processes: int = Field(1, ge=1, le=64)
     #: where the world reaches this engine, for the sources of its events: `https://workflows.example.com`
     public_url: str = ""
     #: bytes of a request body
@@ -301,3 +303,8 @@ class Settings(BaseSettings):
     def connections_max(self) -> int:
         """Connections to PostgreSQL that a node has at most: for writing, for reading, and one to listen."""
         return self.execution.connections_max + self.database.max_connections + 1
+
+    @property
+    def connections_of_all(self) -> int:
+        """The same for all nodes of `pliers serve`."""
+        return self.server.processes * self.connections_max

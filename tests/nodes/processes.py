@@ -49,7 +49,7 @@ class Cluster:
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.dsn = dsn
-        self._folder = folder
+        self.folder = folder
         self.nodes: list[Node] = []
         #: the administrator's token
         self.admin = ""
@@ -61,7 +61,7 @@ class Cluster:
     async def node(self, role: str = "all", **settings: object) -> Node:
         """Start a node, and wait until it is ready."""
         defaults = {"NODE__HEARTBEAT": 0.5, "NODE__SILENT_AFTER": 3, "NODE__DRAIN_DELAY": 0}
-        log = self._folder / f"node{len(self.nodes) + 1}.log"
+        log = self.folder / f"node{len(self.nodes) + 1}.log"
         server = LocalServer(self.dsn, log, role=role, settings=defaults | settings)
         await server.start()
         node = Node(server)

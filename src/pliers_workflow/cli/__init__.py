@@ -145,12 +145,20 @@ def serve(
             help="What this node does: answer requests, do what is due, or both. Default: PLIERS_NODE__ROLE, else all."
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Nodes on this one address, each a process of its own. Default: PLIERS_SERVER__PROCESSES, else 1.",
+            min=1,
+            max=64,
+        ),
+    ] = None,
     database_url: DatabaseUrl = "",
     data: DataFolder = None,
     migrate: Annotated[bool, typer.Option(help="Bring the schema up to date first.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but problems.")] = False,
 ) -> None:
-    """Run a node until it is told to stop: finish what has begun first, or, told twice, stop at once."""
+    """Run a node, or several, until told to stop: finish what has begun first, or, told twice, stop at once."""
     from .serving import serve
 
     raise typer.Exit(
@@ -158,6 +166,7 @@ def serve(
             host=host,
             port=port,
             role=role.value if role else None,
+            processes=processes,
             database_url=database_url,
             data=data,
             migrate=migrate,

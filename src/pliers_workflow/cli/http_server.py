@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -11,6 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
+
+from pliers_workflow.app import create_app
+from pliers_workflow.runtime.collector import settle_collector
+
+from . import address
+from .problems import Problem
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,10 +37,25 @@ class HttpServer(uvicorn.Server):
     `kill -9`, which loses nothing that was acknowledged.
     """
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, *, say: Callable[[str], None]) -> None:
-        super().__init__(config)
+    def __init__(self, engine: Engine, host: str, port: int, *, listening: Callable[[str], None]) -> None:
+        """`listening` is told the URL as soon as requests are answered there."""
+        drain_grace = math.ceil(engine.settings.node.drain_grace)
+        super().__init__(uvicorn.Config(
+            create_app(engine), host=host, port=port, log_config=None, access_log=False, server_header=False,
+            date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=drain_grace,
+            timeout_keep_alive=75, backlog=4096,
+        ))  # fmt: skip
         self._engine = engine
-        self._say = say
+        self._listening = listening
+        self._stopping = False
+
+    async def serve(self, sockets: Any = None) -> None:
+        """Answer requests until told to stop, on these sockets where there are some. Raises Problem when it cannot start."""
+        settle_collector()
+        await super().serve(sockets)
+        if not self.started:
+            where = f"{self.config.host}:{self.config.port}"
+            raise Problem(f"the server could not start on {where}; the lines above say why", status=3)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,8 +77,14 @@ class HttpServer(uvicorn.Server):
             loop.remove_signal_handler(number)
             # Outside the loop, which may be what hangs.
             signal.signal(number, _stop_at_once)
-        self._engine.drain()
-        loop.call_later(self._engine.settings.node.drain_delay, self._close_port)
+        self.stop()
+
+    def stop(self) -> None:
+        """What the first signal does. May be called more than once, and does not count as a signal."""
+        if not self._stopping:
+            self._stopping = True
+            self._engine.drain()
+            asyncio.get_running_loop().call_later(self._engine.settings.node.drain_delay, self._close_port)
 
     def _close_port(self) -> None:
         self.should_exit = True
@@ -65,13 +93,7 @@ class HttpServer(uvicorn.Server):
         """Begin to listen, and say where."""
         await super().startup(sockets)
         if self.started and self.servers:
-            name = self.servers[0].sockets[0].getsockname()
-            shown = "127.0.0.1" if name[0] == "0.0.0.0" else f"[{name[0]}]" if ":" in name[0] else name[0]
-            address = f"http://{shown}:{name[1]}"
-            if self._engine.settings.node.role == "worker":
-                self._say(f"working; {address}/health/ready says whether all is well")
-            else:
-                self._say(f"serving on {address}, documentation on {address}/docs")
+            self._listening(address.url(self.servers[0].sockets[0].getsockname()))
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:

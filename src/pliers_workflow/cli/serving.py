@@ -2,153 +2,134 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import math
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from . import address
 from .problems import Problem
+from .program import log_lines, run
 
 if TYPE_CHECKING:
     from pliers_workflow.runtime.nodes import Role
-
-
-def _run(work: Any) -> Any:
-    """Run a coroutine on the fast loop where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
+    from pliers_workflow.settings import Settings
 
 
 # -- serve -------------------------------------------------------------------------------------------------------------
 
 
 def serve(
-    *, host: str, port: int, role: Role | None, database_url: str, data: Path | None, migrate: bool, quiet: bool
+    *,
+    host: str,
+    port: int,
+    role: Role | None,
+    processes: int | None,
+    database_url: str,
+    data: Path | None,
+    migrate: bool,
+    quiet: bool,
 ) -> int:
-    """Run a node until SIGINT or SIGTERM; then finish what has begun, and stop. A second signal stops it at once."""
-    try:
-        return int(_run(_serve(host, port, role, database_url, data, migrate, quiet)))
-    except KeyboardInterrupt:
-        return 0
-
-
-async def _serve(
-    host: str, port: int, role: Role | None, database_url: str, data: Path | None, migrate: bool, quiet: bool
-) -> int:
-    import uvicorn
-
-    from pliers_workflow.app import create_app
-    from pliers_workflow.installation import database
-    from pliers_workflow.runtime.collector import settle_collector
-    from pliers_workflow.runtime.engine import open_engine
+    """Run a node, or several, until SIGINT or SIGTERM; then finish what has begun, and stop. A second signal stops at once."""
     from pliers_workflow.settings import Settings
-    from pliers_workflow.storage.migrations import check_schema
-    from pliers_workflow.storage.migrations import migrate as apply_migrations
 
-    from .http_server import HttpServer
-
-    _log_lines()
+    log_lines()
     settings = Settings()
     if role is not None:
         settings.node.role = role
-    host = host or settings.server.host
-    port = port if port >= 0 else settings.server.port
-    _check_address(host, port)
+    if processes is not None:
+        settings.server.processes = processes
+    settings.server.host = host or settings.server.host
+    settings.server.port = port if port >= 0 else settings.server.port
+    serving = _serve if settings.server.processes == 1 else _serve_together
+    try:
+        run(serving(settings, database_url, data, migrate, quiet))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+async def _serve(settings: Settings, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> None:
+    """A node in this process."""
+    from pliers_workflow.installation import database
+    from pliers_workflow.runtime.engine import open_engine
+
+    from .http_server import HttpServer
+
+    host, port = settings.server.host, settings.server.port
+    address.check(host, port)  # before the database is touched and a token is shown
     async with database(database_url, data) as dsn:
         settings = settings.model_copy(update={"database": settings.database.model_copy(update={"url": dsn})})
-        if migrate:
-            for name in await apply_migrations(dsn):
-                _say(f"applied migration {name}", quiet)
-        else:
-            # Statements of another schema fail one by one, in the middle of somebody's request: rather not begin.
-            await check_schema(dsn)
+        await _prepare_schema(dsn, migrate, quiet)
         engine = await open_engine(settings)
         try:
             first_token = await engine.tokens.bootstrap("default")
         except BaseException:
             engine.abandon()
             raise
-        if first_token is not None:
-            # Shown once and kept nowhere; so it is printed even where everything else is quiet.
-            print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
-        config = uvicorn.Config(
-            create_app(engine), host=host, port=port, log_config=None, access_log=False, server_header=False,
-            date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=math.ceil(settings.node.drain_grace), timeout_keep_alive=75, backlog=4096,
-        )  # fmt: skip
-        server = HttpServer(config, engine, say=lambda text: _say(text, quiet))
-        settle_collector()
-        await server.serve()
-        if not server.started:
-            raise Problem(f"the server could not start on {host}:{port}; the lines above say why", status=3)
-    return 0
+        _show(first_token)
+        await HttpServer(engine, host, port, listening=lambda url: _say(_where(settings, url), quiet)).serve()
 
 
-def _check_address(host: str, port: int) -> None:
-    """Refuse an address nobody can listen on, before the database is touched and a token is shown."""
-    try:
-        places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise Problem(
-            f"there is no address {host!r} to listen on ({error.strerror}); name another with --host"
-        ) from None
-    for family, kind, protocol, _, place in places:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(place)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    what = f"port {port} of {host} is taken by another program; name another with --port, or 0 for a free one"
-                elif error.errno == errno.EACCES:
-                    what = f"port {port} of {host} needs rights that you do not have; name one above 1023 with --port"
-                elif error.errno == errno.EADDRNOTAVAIL:
-                    what = f"{host} is no address of this machine; name one of its own with --host"
-                elif error.errno == errno.EAFNOSUPPORT:
-                    # such as IPv6 where the machine has none; `localhost` has another address
-                    continue
-                else:
-                    what = f"the server cannot listen on {host}:{port}: {error.strerror}"
-                raise Problem(what, status=3) from None
+async def _serve_together(settings: Settings, database_url: str, data: Path | None, migrate: bool, quiet: bool) -> None:
+    """Several nodes, each a process of its own; this one holds their address and their database, and looks after them."""
+    from pliers_workflow.installation import one_time_token, opened, whereabouts
+
+    from .processes import Processes
+
+    database = whereabouts(database_url, data)
+    with address.SharedAddress(settings.server.host, settings.server.port) as place:
+        async with opened(database, connections=settings.connections_of_all) as dsn:
+            await _check_connections(settings, dsn, embedded=isinstance(database, Path))
+            await _prepare_schema(dsn, migrate, quiet)
+            _show(await one_time_token(dsn))
+            await Processes(settings, place, database, ready=lambda: _say(_where(settings, place.url), quiet)).run()
 
 
-def _log_lines() -> None:
-    """
-    Logs are lines of JSON on standard error; tracebacks without the values of variables, which may be secret.
+async def _prepare_schema(dsn: str, migrate: bool, quiet: bool) -> None:
+    from pliers_workflow.storage.migrations import check_schema
+    from pliers_workflow.storage.migrations import migrate as apply_migrations
 
-    What libraries log (the driver, the HTTP server, asyncio) goes the same way, from warnings up; what plugins log, from information up.
-    """
-    import logging
+    if migrate:
+        for name in await apply_migrations(dsn):
+            _say(f"applied migration {name}", quiet)
+    else:
+        # Statements of another schema fail one by one, in the middle of somebody's request: rather not begin.
+        await check_schema(dsn)
 
-    import structlog
 
-    first: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: Any = structlog.processors.JSONRenderer(default=str)
-    structlog.configure(
-        processors=[*first, renderer],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *first],
+async def _check_connections(settings: Settings, dsn: str, *, embedded: bool) -> None:
+    """Refuse nodes for which the database can never have enough connections: they would fail one by one, under load."""
+    from pliers_workflow.storage.database import connections_allowed
+
+    if settings.database.direct_url:
+        return  # a pooler stands between, and hands out fewer of them
+    allowed = await connections_allowed(dsn)
+    if settings.connections_of_all > allowed:
+        mend = (
+            "stop whoever else uses this embedded server, which is then started with enough"
+            if embedded
+            else "raise max_connections of the server"
         )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("pliers.plugins").setLevel(logging.INFO)
+        raise Problem(
+            f"{settings.server.processes} nodes take up to {settings.connections_max} connections to PostgreSQL each, "
+            f"{settings.connections_of_all} in all, and it allows {allowed}: {mend}, or lower --processes or "
+            "PLIERS_DATABASE__MAX_CONNECTIONS",
+            status=3,
+        )
+
+
+def _show(first_token: str | None) -> None:
+    if first_token is not None:
+        # Shown once and kept nowhere; so it is printed even where everything else is quiet.
+        print(f"one-time admin token (keep it, it is not shown again): {first_token}", flush=True)
+
+
+def _where(settings: Settings, url: str) -> str:
+    count = settings.server.processes
+    if settings.node.role == "worker":
+        return f"working{f' with {count} nodes' if count > 1 else ''}; {url}/health/ready says whether all is well"
+    return f"serving on {url}{f' with {count} nodes' if count > 1 else ''}, documentation on {url}/docs"
 
 
 def _say(text: str, quiet: bool) -> None:
@@ -169,7 +150,7 @@ def migrate(*, database_url: str, data: Path | None, dry_run: bool) -> int:
         async with database(database_url, data) as dsn:
             return await apply_migrations(dsn, dry_run=dry_run)
 
-    names = _run(work())
+    names = run(work())
     for name in names:
         print(f"{'would apply' if dry_run else 'applied'} {name}")
     if not names:
@@ -202,7 +183,7 @@ def create_token(
 
     if expires_days < 0:
         raise Problem("--expires-days is a number of days, or 0 for a token that does not expire")
-    print(_run(work()))
+    print(run(work()))
     return 0
 
 
@@ -215,7 +196,7 @@ def create_tenant(*, tenant: str, name: str, virtual: bool, database_url: str, d
         async with installation.database(database_url, data) as dsn:
             return await installation.create_tenant(dsn, tenant=tenant, name=name, virtual=virtual)
 
-    secret = _run(work())
+    secret = run(work())
     print(f"tenant {tenant} is there; the token of its administrator:", file=sys.stderr)
     print(secret)
     return 0

@@ -45,7 +45,8 @@ class LocalServer:
     ) -> None:
         """`settings` by the end of their environment variables: `{"NODE__DRAIN_DELAY": 0}`."""
         self._dsn = dsn
-        self._log = log
+        #: where its output goes
+        self.log = log
         self._role = role
         self._settings = {f"PLIERS_{name}": str(value) for name, value in (settings or {}).items()}
         self.port = free_port(wanted=port)
@@ -67,7 +68,7 @@ class LocalServer:
         """Start it and wait until it answers. Raises `ServerFailed` with the end of its log."""
         # The DSN may carry a password, so it goes through the environment and not through the command line.
         environment = {**os.environ, **self._settings, "PLIERS_DATABASE__URL": self._dsn, "PYTHONUNBUFFERED": "1"}
-        with _private(self._log) as log:
+        with _private(self.log) as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "pliers_workflow", "serve", "--host", "127.0.0.1", "--port", str(self.port),
                 "--role", self._role, "--no-migrate", "--quiet",
@@ -126,7 +127,7 @@ class LocalServer:
 
     def _last_words(self) -> str:
         try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
+            lines = self.log.read_text(errors="replace").strip().splitlines()
         except OSError:
             lines = []
         return " / ".join(lines[-5:]) or "it said nothing"
