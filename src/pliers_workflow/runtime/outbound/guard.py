@@ -65,8 +65,8 @@ def embedded(address: Address) -> tuple[Address, ...]:
     """
     The addresses that one address stands for: itself, and an IPv4 address that it carries.
 
-    >>> embedded(ip_address("::ffff:127.0.0.1"))
-    (IPv6Address('::ffff:7f00:1'), IPv4Address('127.0.0.1'))
+    >>> embedded(ip_address("64:ff9b::7f00:1"))
+    (IPv6Address('64:ff9b::7f00:1'), IPv4Address('127.0.0.1'))
     """
     if isinstance(address, IPv4Address):
         return (address,)
