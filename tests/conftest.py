@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 
 from pliers_workflow.storage.database import open_pool
 from tests.databases import Server, serve
+from tests.nodes.processes import Cluster
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool
@@ -46,6 +48,15 @@ async def pool(database: str) -> AsyncIterator[Pool[Any]]:
     pool = await open_pool(database)
     yield pool
     pool.terminate()
+
+
+@pytest.fixture
+async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Servers as processes of their own on `database`, which a test may kill; what is left of them is stopped."""
+    cluster = Cluster(database, tmp_path)
+    await cluster.prepare()
+    yield cluster
+    await cluster.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +27,6 @@ class _Pool:
 
     def __init__(self, cluster: Cluster) -> None:
         self.fetch = cluster.fetch
-
-
-@pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
-    yield cluster
-    await cluster.close()
 
 
 @pytest.fixture(params=["nats", "rabbitmq", "redis"])

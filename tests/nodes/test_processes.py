@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,14 +16,6 @@ from tests.nodes.test_timers import reminder
 from tests.pipeline.test_commit import vote_chart
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
-    yield cluster
-    await cluster.close()
 
 
 async def test_two_nodes_decide_the_same_instances(cluster: Cluster) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
+from pliers_workflow.cli.node import Order
 from pliers_workflow.client.http import ConnectionLost, HttpClient
 from pliers_workflow.client.server import ServerFailed
+from pliers_workflow.settings import Settings
 from tests.nodes.conftest import until
 from tests.nodes.processes import Cluster, Node
 from tests.nodes.test_timers import reminder
@@ -27,9 +30,8 @@ FOR_EVER = {"NODE__SILENT_AFTER": 600}
 
 
 @pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
+async def cluster(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The nodes of a killed command, too, are gone in the end."""
     yield cluster
     await cluster.close()
     # Killed, the command leaves its nodes to end by themselves, and the database is about to be dropped.
@@ -109,6 +111,17 @@ class Caller:
 async def instances(cluster: Cluster) -> set[str]:
     rows = await cluster.fetch("SELECT id::text FROM workflow_instances WHERE tenant_id = 'default'")
     return {row["id"] for row in rows}
+
+
+def test_a_node_is_given_the_settings_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were when the command began, whatever the environment says when a node is started again."""
+    monkeypatch.setenv("PLIERS_DATABASE__URL", "postgresql://ada:p%40ss@db/pliers")
+    monkeypatch.setenv("PLIERS_EXECUTION__IDEMPOTENCY_TTL", "77")
+    monkeypatch.setenv("PLIERS_OUTBOUND__ALLOWED_HOSTS", '["a.example.com", "10.0.0.0/8"]')
+    settings = Settings()
+    line = msgspec.json.encode(Order(settings.model_dump(mode="json"), "", False, []))
+    monkeypatch.setenv("PLIERS_EXECUTION__IDEMPOTENCY_TTL", "5")
+    assert Settings.model_validate(msgspec.json.decode(line, type=Order).settings) == settings
 
 
 async def test_one_address_leads_to_every_node(cluster: Cluster) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.slow
 FAR = 600
 #: a lease that lapses in the lifetime of no test
 LONG = {"STEPS__LEASE": FAR, "STEPS__POLL": FAR, "OUTBOUND__ALLOW_PRIVATE_NETWORKS": True}
-
-
-@pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
-    yield cluster
-    await cluster.close()
 
 
 class SlowServer:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +15,6 @@ from tests.nodes.processes import Cluster
 pytestmark = pytest.mark.slow
 
 ROOTS = 12
-
-
-@pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
-    yield cluster
-    await cluster.close()
 
 
 def three(step: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "[pliers.plugins]\ntrouble.hang = trouble:hang\ntrouble.long = trouble:long\ntrouble.gone = nowhere:gone\n"
     )
     return folder
-
-
-@pytest.fixture
-async def cluster(database: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database, tmp_path)
-    await cluster.prepare()
-    yield cluster
-    await cluster.close()
 
 
 async def node(

@@ -35,7 +35,8 @@ class Address(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     @property
     def urls(self) -> tuple[str, ...]:
         """Its servers, each with a scheme."""
-        raise NotImplementedError
+        where: str | tuple[str, ...] = getattr(self, self.where)
+        return (where,) if isinstance(where, str) else where
 
     @property
     def hosts(self) -> tuple[tuple[str, int], ...]:
@@ -62,11 +63,6 @@ class NatsAddress(Address, frozen=True, kw_only=True, tag="nats"):
     password: Word | None = None
     token: Word | None = None
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """As they are written."""
-        return self.servers
-
 
 class RabbitMqAddress(Address, frozen=True, kw_only=True, tag="rabbitmq"):
     """RabbitMQ."""
@@ -79,11 +75,6 @@ class RabbitMqAddress(Address, frozen=True, kw_only=True, tag="rabbitmq"):
     url: Url
     user: Word | None = None
     password: Word | None = None
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The one."""
-        return (self.url,)
 
 
 class RedisAddress(Address, frozen=True, kw_only=True, tag="redis"):
@@ -98,11 +89,6 @@ class RedisAddress(Address, frozen=True, kw_only=True, tag="redis"):
     url: Url
     user: Word | None = None
     password: Word | None = None
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The one."""
-        return (self.url,)
 
 
 class KafkaAddress(Address, frozen=True, kw_only=True, tag="kafka"):
