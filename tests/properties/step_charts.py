@@ -107,6 +107,8 @@ class _Steps:
             branch: dict[str, Any] = {"id": f"b{number}", "steps": self.row(depth - 1, 2)}
             if wait == "majority":
                 branch["weight"] = self.random.randint(1, 3)
+            if self.chance(0.2):
+                branch["timeoutMinutes"] = self.random.choice((1, 3))
             if self.chance(0.15):
                 branch["condition"] = "data.n > 1"
             branches.append(branch)

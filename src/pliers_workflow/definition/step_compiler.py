@@ -177,8 +177,12 @@ class StepCompiler:
         return None if way is None else self._row(way.steps, place, ancestors)
 
     def _branch(self, branch: d.ExecutionBranch, step: s.Step) -> s.Branch:
-        row = self._row(branch.steps, f"{step.path}/{branch.id}", (step, *step.ancestors))
+        minutes = branch.timeout_minutes
+        # What has a time of its own is a step of its own, were it around a single one.
+        row = self._row(branch.steps, f"{step.path}/{branch.id}", (step, *step.ancestors), alone=minutes is None)
         assert row is not None
+        if minutes is not None:
+            row.timeout_ms = self._compiler.milliseconds(minutes)
         return s.Branch(branch.id, self._compiler.guard(branch.condition), branch.weight, row)
 
     def _outside(

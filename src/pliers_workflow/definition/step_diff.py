@@ -96,7 +96,7 @@ def _branches(id: str, old: ParallelExecution, new: ParallelExecution, at: str) 
 
 
 def _own(branch: ExecutionBranch) -> object:
-    return branch.weight, branch.condition
+    return branch.weight, branch.condition, branch.timeout_minutes
 
 
 def _dump(step: Step) -> str:

@@ -160,6 +160,51 @@ def test_a_parallel_may_not_take_longer_than_it_may() -> None:
     assert (incident(run).step_id, incident(run).code, jobs(run)) == ("both", "TIMEOUT", [])
 
 
+@pytest.mark.parametrize("steps", [[call("slow")], [call("first"), call("slow")]])
+def test_a_branch_may_have_a_time_of_its_own(steps: list[dict[str, Any]]) -> None:
+    """Then it has failed, what is at work in it is given up, and the others decide."""
+    both = parallel("a", "b", failureStrategy="continue")
+    both["branches"].append({"id": "slow", "steps": steps, "timeoutMinutes": 5})
+    run = at_work(both, call("next"))
+    accepted(run.complete("a", 1))
+    if len(steps) > 1:
+        accepted(run.complete("first"))
+    run.advance(299_000)
+    assert jobs(run) == ["b", "slow"]
+    run.advance(1_000)
+    assert jobs(run) == ["b"]
+    accepted(run.complete("b", 2))
+    assert jobs(run) == ["next"]
+
+
+def test_what_failed_inside_leaves_no_clock_of_what_was_around_it() -> None:
+    """A sequence with a time of its own has failed with its step: in a branch, and where the chart handles it."""
+    timed = {"type": "sequential", "id": "timed", "steps": [call("c")], "timeoutMinutes": 5}
+    both = parallel("a", failureStrategy="continue")
+    both["branches"].append({"id": "other", "steps": [timed]})
+    handled = [{"from": "work", "trigger": "error.step.c"}]
+    for run in (at_work(both), at_work(timed, more=handled)):
+        accepted(run.fail("c", "X"))
+        assert run.instance is not None
+        assert (run.instance.machine.timers, dict(run.instance.machine.incidents)) == ({}, {})
+
+
+def test_a_branch_that_is_in_time_leaves_no_clock() -> None:
+    """And one that is not fails all of them, where nobody says otherwise."""
+    quick = {"id": "quick", "steps": [call("c")], "timeoutMinutes": 5}
+    both = parallel("a")
+    both["branches"].append(quick)
+    run = at_work(both)
+    accepted(run.complete("c"))
+    run.advance(600_000)
+    assert jobs(run) == ["a"]
+    accepted(run.complete("a"))
+    assert status(run) == "completed"
+    run = at_work(both)
+    run.advance(300_000)
+    assert incident(run).code == "TIMEOUT"
+
+
 def test_a_branch_may_hold_anything() -> None:
     """Sequences inside branches inside sequences; each is over when its last step is."""
     inner = parallel("x", "y", id="inner")

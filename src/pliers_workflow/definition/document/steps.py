@@ -215,6 +215,8 @@ class ExecutionBranch(Document):
     steps: Annotated[tuple[StepId | Step, ...], Field(min_length=1, max_length=1000)]
     #: its weight in a `majority`
     weight: Weight = 1
+    #: how long it may take; then it has failed with the code `TIMEOUT`, and what is at work in it is given up
+    timeout_minutes: Minutes | None = None
 
 
 class ParallelExecution(_Step):

@@ -177,6 +177,7 @@ def propagate(draft: Draft, run_id: str) -> None:
         case "passes_over":
             draft.later("complete", run.id, None, failure)
         case "others_decide":
+            release(draft, run, abandoned=True)
             cancel_below(draft, run, "failed")
             assert run.parent is not None and run.branch is not None
             draft.emit(BranchFailed(run.parent, run.branch, run.id, failure))
@@ -250,6 +251,7 @@ def taken(draft: Draft, run_id: str) -> None:
         if run.state is None:
             cancel(draft, run, "failed")
         else:
+            release(draft, run, abandoned=True)
             cancel_below(draft, run, "failed")
 
 
