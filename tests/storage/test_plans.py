@@ -20,6 +20,7 @@ from pliers_workflow.storage.database import (
     discard_stale_plans,
     open_pool,
 )
+from pliers_workflow.storage.parts import integers, texts
 from pliers_workflow.storage.read_model.viewer import ROWS, VISIBLE_TO
 from tests.databases import Server
 from tests.storage.filling import fill, number_id
@@ -73,6 +74,11 @@ async def plan(connection: Any, statement: str, *parameters: Any) -> str:
     return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (COSTS OFF) {statement}", *parameters))
 
 
+def batch_of(ids: list[str], *keys: list[str]) -> list[str]:
+    """The parameters of a batch's read: these instances, known at no revision, and the columns of idempotency keys."""
+    return [texts(["default"] * len(ids)), texts(ids), integers([0] * len(ids)), *("\x1f".join(key) for key in keys)]
+
+
 async def test_hot_reads_use_their_indexes(pool: Pool[Any]) -> None:
     """No hot statement reads a table of instances, work items, history or jobs from end to end, for any kind of viewer."""
     async with pool.acquire() as connection:
@@ -95,7 +101,7 @@ async def test_hot_reads_use_their_indexes(pool: Pool[Any]) -> None:
                 (100, 20_100, 500, 4, 1, "default"),
                 "workflow_execution_history_default_position_idx",
             ),
-            (BATCH.load_batch, (["default"] * len(ids), ids, [0] * len(ids), *keys), "workflow_instances_pkey"),
+            (BATCH.load_batch, batch_of(ids, *keys), "workflow_instances_pkey"),
         ]
         for viewer in (manager, requester):
             cases += [
@@ -194,16 +200,15 @@ async def test_plans_made_on_empty_tables_are_thrown_away(server: Server) -> Non
             for table in ("workflow_instances", "workflow_approvals", "tenants", "idempotency_records"):
                 await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
             await connection.execute(f"PREPARE hot AS {BATCH.load_batch}")
-            empty = ", ".join(["'{}'"] * 7)
+            empty = ", ".join(["''"] * 7)
             for _ in range(12):
                 await connection.execute(f"EXECUTE hot ({empty})")
             other = await asyncpg.connect(dsn)
             await fill(other, N)
             await other.close()
             ids = [await number_id(connection, "i", n) for n in range(1, 257)]
-            tenants = ",".join(["default"] * len(ids))
-            revisions = ",".join(["0"] * len(ids))
-            call = f"EXECUTE hot ('{{{tenants}}}', '{{{','.join(ids)}}}', '{{{revisions}}}', '{{}}', '{{}}', '{{}}', '{{}}')"
+            parameters = ", ".join([f"'{column}'" for column in batch_of(ids, [], [], [], [])])
+            call = f"EXECUTE hot ({parameters})"
             stale = await plan(connection, call)
             assert SEQUENTIAL.search(stale), (
                 "the plan from the empty tables is good by itself: this test proves nothing"

@@ -17,6 +17,7 @@ from pliers_workflow.interpreter.instance import Instance, Machine, Status
 
 from . import queries
 from .formats import FORMAT, NewerFormat
+from .parts import integers, texts
 
 if TYPE_CHECKING:
     import asyncpg
@@ -68,14 +69,12 @@ async def load(
     Read a batch: instances by key, and which of the `requests` (tenant, principal, route, key) are known, by position.
 
     A key whose tenant does not exist is missing from the answer; an instance that does not exist is None in it. What is
-    in `recent` (instance and history hash as this node left them) is not sent again when it still stands so.
+    in `recent` (instance and history hash as this node left them) is not sent again when it still stands so. Raises
+    `Unstorable` for a key with control characters.
     """
     recent = recent or {}
-    columns = list(zip(*requests, strict=True)) if requests else [(), (), (), ()]
     known_at = [recent[key][0].revision if key in recent else 0 for key in keys]
-    rows = await connection.fetch(
-        _sql.load_batch, [key[0] for key in keys], [key[1] for key in keys], known_at, *columns
-    )
+    rows = await connection.fetch(_sql.load_batch, *_columns(keys, 2), integers(known_at), *_columns(requests, 4))
     loaded: dict[Key, Loaded] = {}
     known: dict[int, KnownKey] = {}
     now: datetime | None = None
@@ -97,6 +96,10 @@ async def load(
             except NewerFormat as error:
                 loaded[key] = Loaded(now, row[3], None, b"", error)
     return loaded, known
+
+
+def _columns(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    return [texts(column) for column in zip(*rows, strict=True)] if rows else [""] * width
 
 
 def _instance(instance_id: str, row: Any) -> Instance:

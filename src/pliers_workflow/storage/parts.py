@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["ComposedStatement", "Unstorable"]
+__all__ = ["ComposedStatement", "Unstorable", "integers", "texts"]
 
 #: Combinations that get a text of their own.
 VARIANTS_MAX: Final = 64
@@ -35,10 +35,16 @@ class Unstorable(ValueError):
     """A value holds a character by which columns are joined; nothing of the batch was sent."""
 
 
-def _texts(values: _Values) -> str:
-    texts = [_NULL if value is None else value for value in values]
-    joined = _SEPARATOR.join(texts)
-    if joined.count(_SEPARATOR) != len(texts) - 1 or joined.count(_NULL) != values.count(None) or not joined:
+def texts(values: _Values) -> str:
+    """
+    Ids, names and keys as one parameter for `split_column`. Raises `Unstorable`.
+
+    >>> texts(["ada", None, "grace"])
+    'ada\\x1f\\x1a\\x1fgrace'
+    """
+    column = [_NULL if value is None else value for value in values]
+    joined = _SEPARATOR.join(column)
+    if joined.count(_SEPARATOR) != len(column) - 1 or joined.count(_NULL) != values.count(None) or not joined:
         raise Unstorable("an id or a key holds a control character, or nothing")
     return joined
 
@@ -47,7 +53,13 @@ def _json(values: _Values) -> str:
     return _SEPARATOR.join([_NULL if value is None else value for value in values])
 
 
-def _integers(values: _Values) -> str:
+def integers(values: _Values) -> str:
+    """
+    Integers as one parameter for `split_column`.
+
+    >>> integers([3, None])
+    '3\\x1f\\x1a'
+    """
     return _SEPARATOR.join([_NULL if value is None else str(value) for value in values])
 
 
@@ -71,13 +83,13 @@ def _array(values: _Values) -> _Values:
 
 #: How the values of a column become its parameter, by the column's type.
 _ENCODERS: Final[Mapping[str, Callable[[_Values], Any]]] = {
-    "text": _texts,
-    "uuid": _texts,
+    "text": texts,
+    "uuid": texts,
     "json": _json,
     "jsonb": _json,
-    "smallint": _integers,
-    "int": _integers,
-    "bigint": _integers,
+    "smallint": integers,
+    "int": integers,
+    "bigint": integers,
     "timestamptz": _instants,
     "bytea": _bytes,
     "prose": _array,

@@ -4,7 +4,8 @@
 -- name: load_batch
 -- A batch's instances, and of the requests' idempotency keys those that were used before, with each tenant's clock and
 -- directory revision. Rows of kind `i` come for every instance asked for, rows of kind `k` for known keys only. Where the
--- instance stands at the revision that the node knows it at, its columns are left out.
+-- instance stands at the revision that the node knows it at, its columns are left out. Parameters are joined columns, as in
+-- save_batch.sql: encoding arrays element by element is what takes the driver longest.
 -- Served by workflow_instances_pkey, tenants_pkey, idempotency_records_pkey.
 SELECT 'i' AS kind, t.ord::int AS ord, coalesce(n.virtual_now, now()) AS now, n.directory_revision,
        c.workflow_definition_id::text AS definition_id, c.workflow_name AS definition_name,
@@ -15,7 +16,8 @@ SELECT 'i' AS kind, t.ord::int AS ord, coalesce(n.virtual_now, now()) AS now, n.
        c.external_key, c.title, c.started_at, c.completed_at, c.failed_at, c.cancelled_at, c.timeout_at,
        c.assigned_to::text AS assigned_to,
        NULL::text AS key_instance, NULL::int AS key_seq, NULL::bytea AS key_body
-FROM unnest($1::text[], $2::uuid[], $3::int[]) WITH ORDINALITY AS t (tenant_id, id, known_revision, ord)
+FROM unnest(split_column($1), split_column($2)::uuid[], split_column($3)::int[])
+    WITH ORDINALITY AS t (tenant_id, id, known_revision, ord)
 JOIN tenants n ON n.id = t.tenant_id
 LEFT JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id
 LEFT JOIN LATERAL (SELECT i.* WHERE i.revision <> t.known_revision) c ON true
@@ -23,7 +25,8 @@ UNION ALL
 SELECT 'k', q.ord::int, k.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        k.workflow_instance_id::text, k.seq, k.body_hash
-FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS q (tenant_id, principal, route, key, ord)
+FROM unnest(split_column($4), split_column($5), split_column($6), split_column($7))
+    WITH ORDINALITY AS q (tenant_id, principal, route, key, ord)
 JOIN idempotency_records k
     ON k.tenant_id = q.tenant_id AND k.principal = q.principal AND k.route = q.route AND k.key = q.key;
 
