@@ -511,6 +511,7 @@ def test_bad_answers_of_steps_are_refused(tmp_path: Path) -> None:
         ({"EXECUTION__BATCH_SIZE_MAX": "many"}, "PLIERS_EXECUTION__BATCH_SIZE_MAX: must be a valid integer"),
         ({"SERVER__PORT": "99999", "STEPS__LEASE": "0"}, "PLIERS_STEPS__LEASE: must be greater than 1; PLIERS_SERVER__PORT: must be"),
         ({"NODE__SILENT_AFTER": "1"}, "PLIERS_NODE__…: silent_after must be longer than heartbeat"),
+        ({"SERVER__HUNG_AFTER": "2"}, "PLIERS_SERVER__HUNG_AFTER: a node that is merely busy may say nothing for some seconds"),
         ({"OUTBOUND__ALLOWED_HOSTS": "hooks.example.com"}, 'PLIERS_OUTBOUND__ALLOWED_HOSTS: must be a list in JSON, such as ["a", "b"]'),
         ({"OUTBOUND__ALLOWED_HOSTS": "[7]"}, "PLIERS_OUTBOUND__ALLOWED_HOSTS: must be a valid string"),
         ({"NOTIFICATIONS": "s3cret"}, "PLIERS_NOTIFICATIONS__…: must be"),

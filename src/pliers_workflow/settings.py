@@ -272,10 +272,22 @@ class ServerSettings(BaseModel):
     port: int = Field(8080, ge=0, le=65535)
     #: nodes that `pliers serve` runs on this address, each a process of its own: one for each core is a good number
     processes: int = Field(1, ge=1, le=64)
+    #: seconds after which one of several nodes that has stopped working without ending is killed and started again, 5 at the
+    #: least; 0: never
+    hung_after: float = Field(30.0, ge=0, allow_inf_nan=False)
     #: where the world reaches this engine, for the sources of its events: `https://workflows.example.com`
     public_url: str = ""
     #: bytes of a request body
     body_size_max: int = Field(1_048_576, ge=1024)
+
+    @field_validator("hung_after")
+    @classmethod
+    def _longer_than_work(cls, seconds: float) -> float:
+        if 0 < seconds < 5:
+            raise ValueError(
+                "a node that is merely busy may say nothing for some seconds; set it to 5 or more, or to 0 for never"
+            )
+        return seconds
 
 
 class Settings(BaseSettings):

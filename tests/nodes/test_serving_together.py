@@ -186,6 +186,38 @@ async def test_a_node_that_dies_again_and_again_is_given_longer_pauses(cluster: 
     assert lives(staying)
 
 
+async def test_a_node_that_hangs_is_killed_and_started_again(cluster: Cluster) -> None:
+    """It keeps its connections and answers none, so it is worse than one that died. The other goes on."""
+    node = await together(cluster, SERVER__HUNG_AFTER=5)
+    await cluster.publish(node, reminder(3600))
+    callers = [await Caller(cluster, node).look() for _ in range(16)]
+    before = await pids(cluster)
+    hung = callers[0].served_by
+    done = asyncio.Event()
+    calls = [asyncio.create_task(caller.call(done)) for caller in callers]
+    await until(lambda: all(len(caller.acknowledged) > 3 for caller in callers))
+    os.kill(before[hung], signal.SIGSTOP)
+    await until(lambda: len(logged(node, "node_started_again")) == 1, seconds=60)
+    counts = [len(caller.acknowledged) for caller in callers]
+    await until(lambda: all(len(c.acknowledged) > count for c, count in zip(callers, counts, strict=True)))
+    done.set()
+    await asyncio.gather(*calls)
+    assert all(caller.lost == 0 for caller in callers if caller.served_by != hung)
+    assert await instances(cluster) == {each for caller in callers for each in caller.acknowledged}
+    (ended,) = logged(node, "node_ended")
+    assert (ended["pid"], ended["reason"]) == (before[hung], "it had said nothing for 5 s, and was killed")
+
+
+async def test_a_node_that_hangs_does_not_keep_the_command_from_stopping(cluster: Cluster) -> None:
+    """The others drain; this one is killed when it has been silent for long enough."""
+    node = await together(cluster, SERVER__HUNG_AFTER=5)
+    hung, _ = (await pids(cluster)).values()
+    os.kill(hung, signal.SIGSTOP)
+    node.server.ask_to_stop()
+    assert await node.server.ended(timeout=60) == 0
+    assert not lives(hung)
+
+
 async def tell_terminal(command: int, nodes: list[int]) -> None:
     """Ctrl-C reaches the process group."""
     os.killpg(command, signal.SIGINT)

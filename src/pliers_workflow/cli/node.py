@@ -2,10 +2,10 @@
 
     python -m pliers_workflow.cli.node LINE
 
-LINE is one end of a socket pair. Over it comes an order, and back go reports: that the node answers, or why it does not.
-When the line ends, the node finishes what it has begun and stops, whether the command was told to stop or is not there any
-more. That is no signal, and does not count as one: where a terminal or a service manager tells every process of the
-command, nobody is told twice.
+LINE is one end of a socket pair. Over it comes an order, and back go reports: that the node answers, or why it does not; and
+from then on, every second, an empty line: it works. When the line ends, the node finishes what it has begun and stops,
+whether the command was told to stop or is not there any more. That is no signal, and does not count as one: where a terminal
+or a service manager tells every process of the command, nobody is told twice.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from .problems import Problem, explain
 from .program import log_lines, run
+
+#: seconds between two empty lines
+BEAT: Final = 1.0
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -92,6 +95,13 @@ async def _serve(order: Order, line: socket.socket) -> None:
         def ready(_: str) -> None:
             _tell(line, Report(ready=True))
             asyncio.get_running_loop().add_reader(line, ended)
+            beat()
+
+        def beat() -> None:
+            # Nobody may listen any more, or somebody who sleeps: a node waits for neither.
+            with contextlib.suppress(OSError):
+                line.send(b"\n", socket.MSG_DONTWAIT)
+            asyncio.get_running_loop().call_later(BEAT, beat)
 
         def ended() -> None:
             asyncio.get_running_loop().remove_reader(line)

@@ -1,8 +1,9 @@
 """Several equal nodes under one command, on one address: started, started again when they die, stopped together.
 
 The command serves no request. It holds the address and the database, and to each node a line (`node`). A node that dies is
-started again, after a pause that grows with every death soon after a start; the others go on. Only when a node never comes
-to answer, so that it is the command that cannot be carried out, are all of them stopped.
+started again, after a pause that grows with every death soon after a start; the others go on. One that has stopped working
+without ending is killed, because it would keep its callers. Only when a node never comes to answer, so that it is the
+command that cannot be carried out, are all of them stopped.
 
 Nodes are in sessions of their own: Ctrl-C in a terminal reaches the command alone, which ends the lines, and every node
 finishes what it has begun. When the command is killed, the kernel ends the lines.
@@ -39,6 +40,8 @@ PAUSE_MIN: Final = 0.1
 PAUSE_MAX: Final = 30.0
 #: starts in a row of a node that has never answered, before the command is given up
 STARTS_MAX: Final = 3
+#: looks at a silent node before it counts as hung: after a sleep of the whole machine, the first may come before its word
+_LOOKS: Final = 3
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _log: Final = structlog.get_logger(__name__)
@@ -52,6 +55,7 @@ class Processes:
     ) -> None:
         """`database`: a DSN, or the folder of an embedded server. `ready` is called when all nodes answer for the first time."""
         self._count = settings.server.processes
+        self._hung_after = settings.server.hung_after or None
         self._address = address
         self._order = Order(settings.model_dump(mode="json"), str(database), isinstance(database, Path), [])
         self._ready = ready
@@ -109,7 +113,7 @@ class Processes:
         if self._stopping.is_set():
             node.stop()
         reason = ""
-        async for report in node.reports():
+        async for report in node.reports(self._hung_after):
             reason = report.problem
             if report.ready and first:
                 self._awaited -= 1
@@ -190,11 +194,33 @@ class _Node:
         """Its process id."""
         return self._process.pid
 
-    async def reports(self) -> AsyncIterator[Report]:
-        """What it says of itself, until it ends."""
+    async def reports(self, hung_after: float | None) -> AsyncIterator[Report]:
+        """
+        What it says of itself, until it ends. When it has answered and then said nothing for so many seconds, it is killed.
+
+        While it starts it may take its time: who never comes to answer has no callers.
+        """
+        answers = False
+        waited = 0
         with contextlib.suppress(ConnectionError):
-            async for line in self._reader:
-                yield msgspec.json.decode(line, type=Report)
+            while True:
+                try:
+                    async with asyncio.timeout(hung_after / _LOOKS if hung_after and answers else None):
+                        line = await self._reader.readline()
+                except TimeoutError:
+                    waited += 1
+                    if waited < _LOOKS:
+                        continue
+                    self.kill()
+                    yield Report(problem=f"it had said nothing for {hung_after:g} s, and was killed")
+                    return
+                if not line:
+                    return
+                waited = 0
+                if line != b"\n":
+                    report = msgspec.json.decode(line, type=Report)
+                    answers = answers or report.ready
+                    yield report
 
     async def ended(self) -> int:
         """Wait until it has ended: its exit status, or less than 0 for a signal."""
