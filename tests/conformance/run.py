@@ -18,6 +18,7 @@ from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.findings import RUNNABLE
 from pliers_workflow.definition.reading import read
 from pliers_workflow.interpreter.events import StateEntered, StateExited
+from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.interpreter.simulation import Simulation
 from tests.conformance.adapter import NotSupported, to_document
 
@@ -80,7 +81,9 @@ def run_case(case: Mapping[str, Any], trace: Sequence[Sequence[str]] | None = No
             problems.append(f"{step}: expected the order {' '.join(order)}, got {' '.join(moves)}")
 
     orders: Sequence[Sequence[str] | None] = trace if trace is not None else [None] * (len(case["events"]) + 1)
-    simulation.start()
+    started = simulation.start()
+    if isinstance(started, Rejection):
+        return [f"start: refused, {started.message} {json.dumps(started.details, default=str)}"]
     check("start", expected[0], orders[0])
     for number, given in enumerate(case["events"], 1):
         simulation.advance(given.get("after", 0))

@@ -35,6 +35,15 @@ def test_a_wrong_expectation_fails() -> None:
     )
 
 
+def test_a_start_that_is_refused_is_said() -> None:
+    """An error that no transition waits for refuses the command; there is nothing to send events to."""
+    wrong = {"type": "assign", "location": "x", "expr": {"var": "nowhere"}}
+    states = [{"id": "a", "type": "atomic", "onentry": [wrong], "transitions": [go("t", "a")]}]
+    (problem,) = run_case(case(states, ["a"], [("t", ["a"])]))
+    assert problem.startswith("start: refused, ")
+    assert "nowhere" in problem
+
+
 @pytest.mark.parametrize("key", ["sendid", "sendId", "id"])
 def test_a_delayed_event_can_be_cancelled(key: str) -> None:
     """By its id, whatever the form calls that."""
