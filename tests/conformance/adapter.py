@@ -41,6 +41,7 @@ class _Adapter:
         actions += self.actions(chart.get("onload", []))
         initial = dict(chart["initial"])
         states = {state["id"]: self.state(state) for state in chart["states"]}
+        self.errors_are_events()
         return {
             "name": "case-" + re.sub(r"[^a-z0-9_.-]", "-", name.lower()),
             "version": "1.0.0",
@@ -55,6 +56,17 @@ class _Adapter:
                 },
             },
         }
+
+    def errors_are_events(self) -> None:
+        """
+        In SCXML an error is an event, which nobody need take (§3.12.2). Ours is one where a transition could take it; else
+        the command is refused.
+        """
+        alive = next(
+            (each["id"] for each in self.statechart["states"] if each["type"] not in ("final", "history")), None
+        )
+        if alive is not None:
+            self.transitions.append({"from": alive, "trigger": "error.execution", "condition": "false"})
 
     def state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         properties: dict[str, Any] = {}

@@ -35,11 +35,27 @@ def test_a_wrong_expectation_fails() -> None:
     )
 
 
-def test_a_start_that_is_refused_is_said() -> None:
-    """An error that no transition waits for refuses the command; there is nothing to send events to."""
+def test_an_error_that_nobody_takes_ends_its_block_and_no_more() -> None:
+    """As an event that matches nothing (SCXML §4.3, §3.12.2)."""
     wrong = {"type": "assign", "location": "x", "expr": {"var": "nowhere"}}
-    states = [{"id": "a", "type": "atomic", "onentry": [wrong], "transitions": [go("t", "a")]}]
-    (problem,) = run_case(case(states, ["a"], [("t", ["a"])]))
+    states = [
+        {
+            "id": "a",
+            "type": "atomic",
+            "onentry": [wrong, {"type": "raise", "event": "on"}],
+            "transitions": [go("on", "b")],
+        },
+        {"id": "b", "type": "atomic"},
+    ]
+    assert run_case(case(states, ["a"], [("t", ["a"])])) == []
+
+
+def test_a_start_that_is_refused_is_said() -> None:
+    """There is nothing then to send events to."""
+    states = [
+        {"id": "end", "type": "final", "onentry": [{"type": "assign", "location": "x", "expr": {"var": "nowhere"}}]}
+    ]
+    (problem,) = run_case(case(states, ["end"], []))
     assert problem.startswith("start: refused, ")
     assert "nowhere" in problem
 
