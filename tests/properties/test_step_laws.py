@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.reading import read
+from pliers_workflow.definition.step_chart import Parallel
 from pliers_workflow.interpreter import statechart
 from pliers_workflow.interpreter.commands import CompleteStep, FailStep
 from pliers_workflow.interpreter.events import Event
@@ -213,6 +214,10 @@ def test_nothing_stands_still_in_silence(document: Any, happened: Any) -> None:
         still = {each.id for each in steps.values() if each.id not in moving} - taken
         waiting_all = {each.id for each in steps.values() if each.status == "failed" and each.parent in moving}
         assert not {each for each in still - waiting_all if steps[each].status != "failed"}, still
+        for each in steps.values():
+            if each.status == "failed" and each.parent is not None and steps[each.parent].status != "failed":
+                work = run.chart.steps[steps[each.parent].path].work
+                assert isinstance(work, Parallel) and work.on_failure == "wait_all", "a failure that nobody hears of"
 
 
 @quick

@@ -295,6 +295,41 @@ def test_other_branches_go_on_beside_an_incident() -> None:
     assert status(run) == "completed"
 
 
+@pytest.mark.parametrize("waits", ["fail_fast", "wait_all"])
+def test_each_failure_is_told_when_nobody_handles_what_they_led_to(waits: str) -> None:
+    """Two elements fail, and the guard of the transition that waits for that says no: two incidents, and no silence."""
+    loop = {"type": "for_each", "items": "[1, 2]", "steps": [call("a")]}
+    branches = [{"id": "a", "steps": [loop]}, {"id": "b", "steps": [call("b")]}]
+    run = at_work(
+        {"type": "parallel", "failureStrategy": waits, "branches": branches},
+        more=[{"from": "work", "to": "end", "trigger": "error.step", "condition": "false"}],
+    )
+    assert run.instance is not None
+    first, second = [each.id for each in run.instance.machine.steps.values() if each.step_id == "a"]
+    accepted(run.fail(first))
+    accepted(run.fail(second))
+    accepted(run.complete("b"))
+    assert {each.step for each in run.instance.machine.incidents.values()} == {first, second}
+    for each in list(run.instance.machine.incidents):
+        accepted(run.resolve("skip", each))
+    assert status(run) == "completed"
+
+
+def test_branches_that_fail_at_one_moment_are_each_told() -> None:
+    """The second failure was part of the first one's until a guard said that this was nobody's."""
+    bad = {"type": "assign", "assignments": {"n": "data.missing"}}
+    branches = [{"id": "a", "steps": [{**bad, "id": "a"}]}, {"id": "b", "steps": [{**bad, "id": "b"}]}]
+    run = at_work(
+        {"type": "parallel", "branches": branches},
+        more=[{"from": "work", "to": "end", "trigger": "error.step", "condition": "false"}],
+    )
+    assert run.instance is not None
+    assert {each.step_id for each in run.instance.machine.incidents.values()} == {"a", "b"}
+    for each in list(run.instance.machine.incidents):
+        accepted(run.resolve("skip", each))
+    assert status(run) == "completed"
+
+
 # -- results that cannot take effect -----------------------------------------------------------------------------------
 
 BROKEN = {"type": "assign", "field": "n", "value": "data.missing + 1"}

@@ -32,7 +32,7 @@ from ..instance import Incident
 from ..step_runs import StepFailure
 from ..step_view import lineage, seen_from
 from .leaves import prepare, schedule
-from .runs import cancel, cancel_below, release, run_at_work, step_of
+from .runs import cancel, cancel_below, children, release, run_at_work, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,3 +282,7 @@ def raise_incident(draft: Draft, run_id: str, failure: StepFailure) -> None:
     draft.owe(OpenIncident(incident))
     for each in above:
         draft.later("go_on", each)
+        # What else had failed in it was part of its failure, which has not come about: now somebody has to hear of that.
+        for other in children(draft, draft.instance.machine.steps[each]):
+            if other.status == "failed":
+                draft.later("propagate", other.id)
