@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import asyncpg
@@ -161,6 +163,35 @@ async def test_nothing_is_answered_without_a_token(
         refused = await world.nobody(method, path, headers=headers, status=401)
         assert refused.json()["code"] == code
         assert challenge in refused.headers["www-authenticate"]
+
+
+def forged(*key: object) -> str:
+    """A cursor that nobody was given, in the form of ours."""
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+async def test_a_forged_cursor_is_refused(company: World, number: int) -> None:
+    """A cursor whose number no row can have is none of ours, in every list that continues by a number."""
+    auditor = await company.person("finn", ("auditor",))
+    instance = await company.start("ada")
+    nobody = "00000000-0000-0000-0000-000000000000"
+    for path, cursor in (
+        ("/audit", forged(number)),
+        (f"/workflow-instances/{instance['id']}/history", forged(number)),
+        ("/incidents", forged(number, nobody, "incident/1")),
+        ("/users/me/approvals", forged(number, nobody)),
+    ):
+        problem = (await auditor("GET", path, params={"cursor": cursor}, status=422)).json()
+        assert problem["code"] == "invalid_parameter", path
+        assert "begin the list anew" in problem["detail"]
+
+
+async def test_a_token_s_end_is_refused_by_its_name_in_the_body(world: World) -> None:
+    """Whoever asks for a token that has expired already is told which field of the body to set right."""
+    body = {"user": "admin", "expiresAt": "2020-01-01T00:00:00Z"}
+    problem = (await world.admin("POST", "/tokens", json=body, status=422)).json()
+    assert "`expiresAt` must lie in the future" in problem["detail"]
 
 
 async def test_a_revoked_token_is_useless(company: World) -> None:

@@ -98,9 +98,11 @@ class Tokens:
         check_text("A user", user, length_max=200)
         if expires_at is not None:
             if expires_at.tzinfo is None:
-                raise InvalidError("bad_format", "`expires_at` needs its time zone, such as 2026-03-02T09:00:00Z.")
+                raise InvalidError("bad_format", "`expiresAt` needs its time zone, such as 2026-03-02T09:00:00Z.")
             if not datetime.now(UTC) < expires_at < datetime(9000, 1, 1, tzinfo=UTC):
-                raise InvalidError("out_of_range", "`expires_at` must lie in the future.")
+                raise InvalidError(
+                    "out_of_range", "`expiresAt` must lie in the future; name a later instant, or leave it out."
+                )
         if user not in (principal.user_id, principal.username):
             await self._audit.require(principal, "token.create", f"user:{user}", "admin")
         if excess := [permission for permission in wanted if not principal.may(permission)]:

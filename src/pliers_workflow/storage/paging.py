@@ -20,6 +20,9 @@ Item = TypeVar("Item")
 #: The most rows a page may have.
 LIMIT_MAX = 500
 
+#: what a `bigint` holds; a greater number is no sort key of ours, and the database would not take it
+_BIGINT = range(-(2**63), 2**63)
+
 _BAD = "the cursor is none of ours; begin the list anew, without a cursor"
 
 
@@ -59,7 +62,7 @@ def decode_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
     except (ValueError, msgspec.MsgspecError):
         raise BadCursor(_BAD) from None
     fits = len(key) == len(types) and all(type(part) is kind for part, kind in zip(key, types, strict=True))
-    if not fits or any(isinstance(part, str) and "\0" in part for part in key):
+    if not fits or not all(part in _BIGINT if isinstance(part, int) else "\0" not in part for part in key):
         raise BadCursor(_BAD)
     return tuple(key)
 
