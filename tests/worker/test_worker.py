@@ -62,6 +62,10 @@ async def test_functions_do_tasks(world: Office) -> None:
         assert (await world.settled(instance_id))["instanceData"]["result"] == [[True, None, "x"], True]
 
 
+class Panic(BaseException):
+    """What libraries in Rust raise when they fall."""
+
+
 def raising(how: str) -> Any:
     match how:
         case "retryable":
@@ -72,6 +76,10 @@ def raising(how: str) -> Any:
             raise ValueError("secret of the author")
         case "exit":
             raise SystemExit(3)
+        case "exhausted":
+            return next(iter(()))
+        case "panic":
+            raise Panic("of a library in another language")
         case "cancel":
             raise asyncio.CancelledError
         case "odd delay":
@@ -97,6 +105,8 @@ def raising(how: str) -> Any:
         ("permanent", "NO_SUCH_THING", 1),
         ("crude", "WORKER_FAILED", 2),
         ("exit", "WORKER_FAILED", 2),
+        ("exhausted", "WORKER_FAILED", 2),
+        ("panic", "WORKER_FAILED", 2),
         ("cancel", "WORKER_FAILED", 2),
         ("odd delay", "WORKER_FAILED", 2),
         ("odd", "INVALID_CODE", 1),

@@ -17,7 +17,7 @@ from msgspec import Struct
 from pliers_workflow.exact import plain, told
 
 from .api import encode
-from .errors import FAILED, Permanent, Retryable, TaskFailure
+from .errors import FAILED, Permanent, Retryable, TaskFailure, TaskLost
 from .task import Task
 
 _log: Final = logging.getLogger("pliers.worker")
@@ -62,7 +62,9 @@ async def call(handler: Handler, task: Task, ended: Callable[[], None]) -> Outco
         value = await (_in_loop(handler, task, ended) if handler.is_async else _in_thread(handler, task, ended))
     except TaskFailure as failure:
         return failed(failure)
-    except (Exception, SystemExit) as error:
+    except (asyncio.CancelledError, TaskLost, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # also those that libraries make of a panic: the task failed, and the worker goes on
         _log.error("the task %s of %s failed", task.idempotency_key, task.topic, exc_info=error)
         # Its text stays here: nobody has said that it may be shown.
         return failed(Retryable(f"The worker failed with {type(error).__name__}; its log says more.", code=FAILED))
@@ -118,6 +120,9 @@ async def _in_thread(handler: Handler, task: Task, ended: Callable[[], None]) ->
             return
         if error is None:
             answer.set_result(value)
+        elif isinstance(error, StopIteration | KeyboardInterrupt):
+            # A future takes no StopIteration; and a KeyboardInterrupt that was raised in a thread is nobody's Ctrl-C.
+            answer.set_exception(RuntimeError(f"the function raised {type(error).__name__}"))
         else:
             answer.set_exception(error)
 
