@@ -197,6 +197,27 @@ async def test_a_token_that_may_not_is_told(world: Office) -> None:
 # -- holding -----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_fetch_waits_for_less_than_the_lease(world: Office) -> None:
+    """A task that came while the worker waited is its own, also where lease and time of the step are shorter than `wait`."""
+    await world.publish(office(timeoutMinutes=0.025) | {"name": "brief"})
+    worker = world.worker(wait=20)
+    begun: list[float] = []
+
+    @worker.task("work", lease=2)
+    async def slow(task: Task) -> str:
+        begun.append(task.timeout_seconds or 0)
+        await asyncio.sleep(0.8)
+        return "done"
+
+    async with at_work(worker):
+        await until(lambda: bool(world.line.sent("fetch")))
+        await asyncio.sleep(0.9)
+        made = await world.admin("POST", "/workflows/brief/instances", {"data": {}}, status=201)
+        assert (await world.settled(made.json()["id"]))["instanceData"]["result"] == "done"
+    assert (worker.completed, worker.dropped) == (1, 0)
+    assert 0 < begun[0] <= 1.5
+
+
 async def test_a_lease_is_prolonged_in_the_background(world: Office) -> None:
     """A task takes longer than its lease, and nobody else gets it."""
     worker = world.worker()

@@ -51,8 +51,8 @@ class Held:
         #: nobody else can have it before
         self.until = fetched_at + fetched_lease
         self._next = fetched_at + fetched_lease / _HEARTBEATS
-        #: the step's own time is over then, if it has one
-        self._over_at = math.inf if task.timeout_seconds is None else fetched_at + task.timeout_seconds
+        #: the step's own time is over then, if it has one: it began when the task was given, and not when it was asked for
+        self._over_at = math.inf if task.timeout_seconds is None else time.monotonic() + task.timeout_seconds
         #: set when it is not ours any more
         self.lost = asyncio.Event()
         #: it is done, and its result is on its way: nothing is lost any more by what a heartbeat hears

@@ -61,7 +61,7 @@ class Worker:
         """
         `url`: the server's address, without `/api/v1`. `token`: one with the permission `worker`. `worker_id`: for people who
         look for who holds a task; default: host and process. `concurrency`: tasks at once. `wait`: seconds that a fetch waits
-        for work. `grace`: seconds that running tasks have when the worker stops. `transport`: of httpx, for tests.
+        for work, half of the shortest lease at most. `grace`: seconds that running tasks have when the worker stops. `transport`: of httpx, for tests.
         """
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!r} is no address of a server; give one such as https://workflows.example.com")
@@ -175,6 +175,8 @@ class Worker:
         backoff = Backoff()
         # One fetch is for all topics, and so for the shortest lease; the first heartbeat asks for each one's own.
         lease = min(handler.lease for handler in self._handlers.values())
+        # A lease is counted from the question on, because nobody knows when the answer was made: it must outlast the wait.
+        wait = min(self._wait, lease / 2)
         while not self._stopping.is_set():
             room = min(self._concurrency - self._busy, _ROOM_MAX)
             if room < 1:
@@ -183,7 +185,7 @@ class Worker:
                 continue
             at = time.monotonic()
             asking = asyncio.ensure_future(
-                api.fetch(sorted(self._handlers), self.worker_id, room=room, lease=lease, wait=self._wait)
+                api.fetch(sorted(self._handlers), self.worker_id, room=room, lease=lease, wait=wait)
             )
             await self._or_stop(asking)
             try:
@@ -199,7 +201,7 @@ class Worker:
             backoff.reset()
             for task in tasks:
                 self._begin(api, task, lease, at)
-            if not tasks and time.monotonic() - at < min(_PAUSE, self._wait):
+            if not tasks and time.monotonic() - at < min(_PAUSE, wait):
                 await self._or_stop(asyncio.sleep(_PAUSE))
 
     async def _or_stop(self, work: Any) -> None:
