@@ -120,6 +120,9 @@ def step_failed(instance: Instance, event: StepFailed, at: datetime) -> None:
         _put(machine, replace(run, status="retrying", attempt=run.attempt + 1, due_at=event.retry_at, held=None))
     else:
         _put(machine, replace(run, status="failed", failure=event.failure, due_at=None))
+        # What it asked is over with it: nobody can decide it, or resubmit it, any more.
+        if run.id in machine.chains:
+            machine.chains = _without(machine.chains, run.id)
 
 
 def step_held(instance: Instance, event: StepHeld, at: datetime) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.interpreter.building import accepted, kinds
+import pytest
+
+from tests.interpreter.building import accepted, kinds, refused
 from tests.interpreter.steps.working import at_work, call, data, incident, jobs, status, steps_at_work
 
 
@@ -112,3 +114,20 @@ def test_the_clock_of_its_stage_acts_as_ever() -> None:
     run = at_work(ASK | {"continueOnError": True}, call("next"), approvalChains=[slow])
     run.advance(300_000)
     assert jobs(run) == ["next"]
+
+
+@pytest.mark.parametrize("before", ["changes requested", "nothing"])
+def test_what_a_failed_step_had_asked_is_over(before: str) -> None:
+    """Nobody can resubmit it, which would ask again for a step that has failed; and the requester may edit the data."""
+    run = at_work(ASK | {"timeoutMinutes": 60}, approvalChains=[chain()])
+    if before == "changes requested":
+        accepted(run.decide("request_changes", "bob"))
+    run.advance(3_600_000)
+    assert incident(run).code == "TIMEOUT"
+    assert status(run) == "failed"
+    assert refused(run.fire("resubmit", user="ada")).reason == "unknown_trigger"
+    accepted(run.update({"n": 2}, "ada"))
+    assert refused(run.decide("approve", "bob")).reason in ("nothing_to_decide", "already_decided")
+    accepted(run.resolve("retry"))
+    accepted(run.decide("approve", "bob"))
+    assert status(run) == "completed"
