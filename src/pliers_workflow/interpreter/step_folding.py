@@ -157,6 +157,7 @@ def step_compensated(instance: Instance, event: StepCompensated, at: datetime) -
     machine = instance.machine
     run = machine.steps[event.step]
     machine.undo = _without(machine.undo, str(run.undoes))
+    _forget(machine, run)  # what is done to undo something is not undone in its turn
     _drop(machine, run)
 
 

@@ -186,6 +186,21 @@ def test_compensation_may_be_a_sequence_itself() -> None:
     assert undone(run) == ["a"]
 
 
+def test_what_undoes_is_not_undone_itself() -> None:
+    """A compensation whose steps could be undone where they stood elsewhere: once it is done, that stays so."""
+    undo = {"type": "sequential", "id": "back", "steps": [undoable("cancel"), call("refund")]}
+    run = at_work(trip(undoable("a"), call("b", compensation=undo), call("pay")))
+    accepted(run.complete("a"))
+    accepted(run.complete("b"))
+    accepted(run.fail("pay"))
+    accepted(run.complete("cancel"))
+    accepted(run.complete("refund"))
+    assert jobs(run) == ["undo_a"]
+    accepted(run.complete("undo_a"))
+    assert undone(run) == ["b", "a"]
+    assert run.instance is not None and run.instance.machine.undo == {}
+
+
 def test_leaving_the_state_ends_the_undoing() -> None:
     """As it ends everything that is in flight for the state."""
     run = at_work(trip(undoable("a"), call("pay")), more=[{"from": "work", "to": "end", "trigger": "enough"}])
