@@ -43,6 +43,20 @@ def test_an_attempt_that_is_due_later_does_not_begin() -> None:
     assert (job.attempt, job.due_at) == (2, run.now)
 
 
+def test_an_attempt_that_is_due_later_has_one_clock() -> None:
+    """However often the instance is suspended before: it has the step's time from when it is due."""
+    run = at_work(call("fetch", retryPolicy={"jitter": 0, "initialDelaySeconds": 60}, timeoutMinutes=5))
+    accepted(run.fail("fetch"))
+    for _ in range(3):
+        accepted(run.suspend())
+        run.advance(10_000)
+        accepted(run.resume())
+    assert run.instance is not None
+    (timer,) = run.instance.machine.timers.values()
+    assert timer.due_at is not None
+    assert (timer.due_at - run.now).total_seconds() == 30 + 300
+
+
 def test_clocks_of_steps_stop() -> None:
     """A wait and a timeout keep the time they had left."""
     run = at_work({"type": "wait", "id": "nap", "durationMinutes": 5}, call("fetch", timeoutMinutes=5))

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
-
 from pliers_workflow.definition.step_chart import Child
 
+from ..clocks import cancel_timer
 from ..commands import CompleteStep
 from ..draft import Refused
 from ..effects import CancelStep, StopAwaiting
@@ -21,7 +20,7 @@ from ..instance import Status
 from ..rejections import Reason
 from ..step_runs import IN_FLIGHT, Held, StepFailure
 from .failing import attempt_failed, raise_incident, schedule_again
-from .runs import OUTSIDE, release, run_at_work, size, step_of
+from .runs import OUTSIDE, release, run_at_work, size, step_of, timers_of
 from .starting import begin_again, work_off
 
 if TYPE_CHECKING:
@@ -167,7 +166,9 @@ def resume(draft: Draft) -> None:
         if current.held is not None:
             apply_result(draft, current, current.held)
         elif current.status == "retrying" and current.type in OUTSIDE:
-            schedule_again(draft, replace(current))
+            for timer in timers_of(draft, current):
+                cancel_timer(draft, timer)  # its attempt is given its time anew
+            schedule_again(draft, current)
         work_off(draft)
 
 
