@@ -71,6 +71,9 @@ or method that does not exist is `not_found` or `method_not_allowed`, and `inter
 Where several hold, the first is given: address (404), method (405), token (401), form of the ids (404), permission (403),
 query (422), headers (400), a full queue (503, before the body is read), body (413, 415, 400, 422), and then what the
 interpreter says, in the order of the table of problems below; to those who may not see the instance that is always 404.
+
+What is no HTTP (400), and a request line with headers of more than 64 kB together (431), never comes that far: the answer
+is a line of text, and the connection is closed.
 """
 
 
