@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from pliers_workflow.definition.chart import Chart
 
-    from .commands import Command
+    from .commands import Command, Order
     from .facts import Facts
     from .instance import Instance
 
@@ -116,19 +116,34 @@ def interpret(
             return _finish(draft, before)
         except Refused as refusal:
             unattended = _UNATTENDED.get(type(order))
-            if unattended is None or refusal.reason in _OVERTAKEN:
+            if unattended is None or refusal.reason in _OVERTAKEN or not _owed(order, before):
                 return Rejection(refusal.reason, refusal.reason.message, refusal.details)
             # Nobody reads this rejection. What it rested on stays on record.
             looked_at = draft.looked_at
             draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
             draft.looked_at = looked_at
             unattended(draft, order, refusal)
-            steps.work_off(draft)
+            _tell(draft)
             return _finish(draft, before, bounded=False)
     except Missing as missing:
         return Needs(missing.keys, missing.scripts)
     except BudgetExceeded:
         return Overrun(budget_steps)
+
+
+def _owed(order: Order, before: Instance) -> bool:
+    """Whether it must take effect all the same: a resumption does where results or attempts of steps wait for it."""
+    return type(order) is not ResumeInstance or steps.wait_for_resumption(before)
+
+
+def _tell(draft: Draft) -> None:
+    """Do what is left to do about steps, without moving: a failure that a transition waits for needs a person, too."""
+    steps.work_off(draft)
+    while draft.internal:
+        trigger = draft.internal.popleft()
+        if trigger.step is not None:
+            steps.not_taken(draft, trigger.step)
+            steps.work_off(draft)
 
 
 def _refused_at_once(instance: Instance, command: Command) -> Reason | None:
@@ -424,12 +439,14 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ResolveIncident: returning.resolve_incident,
     DeliverEvent: deliver_event,
 }
-#: Orders that nobody stands behind who could do anything about a refusal: what happens instead.
+#: Orders that nobody stands behind who could do anything about a refusal, or who could only try again: what happens
+#: instead.
 _UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {
     BeginInstance: _could_not_begin,
     FireTimer: firing.could_not_fire,
     CompleteStep: returning.could_not_record,
     FailStep: returning.could_not_record,
+    ResumeInstance: life.could_not_resume,
 }
 #: What answers an escalation: a decision, or that the instance moved.
 _ANSWERS = frozenset({StateEntered, ApprovalGranted, ApprovalRejected, ChangesRequested})

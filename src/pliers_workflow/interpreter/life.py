@@ -18,7 +18,7 @@ from .step_runs import IN_FLIGHT
 
 if TYPE_CHECKING:
     from .commands import CancelInstance, ResumeInstance, SuspendInstance
-    from .draft import Draft
+    from .draft import Draft, Refused
     from .instance import ChainRun, Instance
 
 
@@ -38,6 +38,13 @@ def resume(draft: Draft, order: ResumeInstance) -> None:
     if draft.instance.machine.steps:
         steps.resume(draft)
         run_to_rest(draft)
+
+
+def could_not_resume(draft: Draft, order: ResumeInstance, refusal: Refused) -> None:
+    """What follows from what came meanwhile was refused: the instance goes on, and an operator looks at each result."""
+    draft.emit(WorkflowResumed(order.reason))
+    resume_all(draft)
+    steps.resume_stuck(draft, refusal)
 
 
 def cancel(draft: Draft, order: CancelInstance) -> None:

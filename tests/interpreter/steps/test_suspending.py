@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.interpreter.building import accepted, refused
-from tests.interpreter.steps.working import at_work, call, data, jobs, status, steps_at_work
+from tests.interpreter.building import accepted, refused, simulate
+from tests.interpreter.steps.working import END, at_work, call, data, incident, jobs, status, steps_at_work
 
 
 def test_a_result_that_comes_meanwhile_is_kept() -> None:
@@ -68,6 +68,48 @@ def test_clocks_of_steps_stop() -> None:
     assert steps_at_work(run) == {"nap": "waiting"}
     run.advance(1)
     assert jobs(run) == ["fetch"]
+
+
+def test_results_that_cannot_take_effect_do_not_keep_it_suspended() -> None:
+    """They stay with their steps, each with an incident; when the data are mended, a retry applies them."""
+    states = {
+        "a": {"properties": {"steps": [call("fetch"), call("look")]}},
+        "b": {"properties": {"steps": [call("more")]}},
+    }
+    broken = {"type": "assign", "field": "n", "value": "data.missing + 1"}
+    run = simulate(
+        {
+            "both": {"type": "parallel", "substates": [{"id": key, **state} for key, state in states.items()]},
+            "end": END,
+        },
+        [{"from": "both", "to": "end", "trigger": "error.step.fetch", "actions": [broken]}],
+    )
+    accepted(run.start({}, "ada"))
+    accepted(run.suspend())
+    accepted(run.fail("fetch", "NO", retryable=False))
+    accepted(run.complete("more", 7))
+    accepted(run.resume())
+    assert run.instance is not None
+    assert (status(run), steps_at_work(run)) == ("failed", {"fetch": "stuck", "more": "stuck"})
+    first, second = run.instance.machine.incidents.values()
+    assert (first.code, first.step_id, second.step_id) == ("execution_error", "fetch", "more")
+    accepted(run.resolve("retry", second.id))
+    assert steps_at_work(run) == {"fetch": "stuck"}
+    accepted(run.resolve("retry", first.id, patch={"missing": 1}))
+    assert (status(run), data(run)["n"]) == ("completed", 2)
+
+
+def test_an_attempt_that_cannot_begin_again_does_not_keep_it_suspended() -> None:
+    """What the transition for its failure does cannot be done: so that a person has to look."""
+    broken = {"type": "assign", "field": "n", "value": "data.missing + 1"}
+    more = [{"from": "work", "to": "end", "trigger": "error.step", "actions": [broken]}]
+    fetch = call("fetch", retryPolicy={"jitter": 0}, inputMapping={"now": "timestamp(data.at) < now ? data.no : 1"})
+    run = at_work(fetch, more=more, data={"at": "2026-01-01T00:00:10Z"})
+    accepted(run.fail("fetch"))
+    accepted(run.suspend())
+    run.advance(20_000)
+    accepted(run.resume())
+    assert (status(run), steps_at_work(run), incident(run).code) == ("failed", {"fetch": "stuck"}, "EXPRESSION_ERROR")
 
 
 def test_an_incident_is_still_there_after_it() -> None:

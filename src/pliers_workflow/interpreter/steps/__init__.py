@@ -16,7 +16,17 @@ from .children import tell_parent_begun, tell_parent_ended
 from .failing import not_taken, taken
 from .incidents import close, close_all_incidents, resolve_incident
 from .receiving import receive_event, run_step
-from .results import cannot_apply, clock_ran_out, record_result, result_of, resume, suspend, timer_result
+from .results import (
+    cannot_apply,
+    clock_ran_out,
+    record_result,
+    result_of,
+    resume,
+    resume_stuck,
+    suspend,
+    timer_result,
+    wait_for_resumption,
+)
 from .starting import start_steps, work_off
 from .stopping import cancel_all_steps, leave_state
 
@@ -33,6 +43,7 @@ __all__ = [
     "resolve_incident",
     "result_of",
     "resume",
+    "resume_stuck",
     "run_step",
     "start_steps",
     "suspend",
@@ -40,5 +51,6 @@ __all__ = [
     "tell_parent_begun",
     "tell_parent_ended",
     "timer_result",
+    "wait_for_resumption",
     "work_off",
 ]

@@ -26,7 +26,7 @@ from .starting import begin_again, work_off
 if TYPE_CHECKING:
     from ..commands import FailStep
     from ..draft import Draft
-    from ..instance import Timer
+    from ..instance import Instance, Timer
     from ..step_runs import StepRun
 
 #: Characters of a failure's code and message, and bytes of its details.
@@ -165,11 +165,36 @@ def resume(draft: Draft) -> None:
             continue
         if current.held is not None:
             apply_result(draft, current, current.held)
-        elif current.status == "retrying" and current.type in OUTSIDE:
-            for timer in timers_of(draft, current):
-                cancel_timer(draft, timer)  # its attempt is given its time anew
-            schedule_again(draft, current)
+        else:
+            _begin_attempt(draft, current)
         work_off(draft)
+
+
+def wait_for_resumption(instance: Instance) -> bool:
+    """Whether resuming the instance does anything to its steps: results wait to take effect, or attempts to begin."""
+    return any(
+        run.status in IN_FLIGHT and (run.held is not None or (run.status == "retrying" and run.type in OUTSIDE))
+        for run in instance.machine.steps.values()
+    )
+
+
+def resume_stuck(draft: Draft, refusal: Refused) -> None:
+    """The same where the definition cannot bear what follows: what came stays with its steps, each with an incident."""
+    for run in list(draft.instance.machine.steps.values()):
+        if run.status not in IN_FLIGHT:
+            continue
+        if run.held is not None:
+            cannot_apply(draft, run.id, run.held, refusal)
+        else:
+            _begin_attempt(draft, run)
+
+
+def _begin_attempt(draft: Draft, run: StepRun) -> None:
+    """Let an attempt that is due later begin as if the instance had not been suspended, or at once."""
+    if run.status == "retrying" and run.type in OUTSIDE:
+        for timer in timers_of(draft, run):
+            cancel_timer(draft, timer)  # its attempt is given its time anew
+        schedule_again(draft, run)
 
 
 def result_of(order: CompleteStep | FailStep) -> Held:
