@@ -526,3 +526,71 @@ async def test_a_start_repeated_at_another_node_at_once(make_world: MakeWorld) -
     for number in range(30):  # each alone in its batch, where nothing is read a second time by the way
         one, other = await asyncio.gather(start(first, number), start(second, number))
         assert one.instance.id == other.instance.id
+
+
+@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
+async def test_a_backend_that_commits_long_after_its_connection_broke(
+    make_world: MakeWorld, database: str, options: dict[str, int]
+) -> None:
+    """The command is not done a second time, though it was not in the history yet when it was looked for first."""
+    world = await make_world(**options)
+    await people_of_expenses(world)
+    instance_id = (await world.start(await world.publish(example("expense_report")))).instance.id
+    connections = world.engine.settings.execution.connections_max
+    for amount in range(connections + 1):  # the statement is prepared: its locks are waited for when it is executed
+        assert isinstance(await world.do(instance_id, "ada", UpdateData(patch={"amount": 100 + amount})), Accepted)
+    blocker = await asyncpg.connect(database)
+    blocked = blocker.transaction()
+    await blocked.start()
+    await blocker.execute("LOCK TABLE workflow_execution_history IN SHARE MODE")
+    asked = asyncio.create_task(world.do(instance_id, "ada", UpdateData(patch={"amount": 1900})))
+    await _waiting_for_a_lock(world, 1)
+    for holder in world.engine.pool._holders:  # nobody tells the backend
+        if holder._con is not None and holder._in_use is not None:
+            holder._con.terminate()
+    await _waiting_for_a_lock(world, 2)
+    await blocked.rollback()
+    answer = await asyncio.wait_for(asked, 20)
+    assert isinstance(answer, Accepted)
+    assert answer.replayed
+    ids = [row["command_id"] for row in await world.check(instance_id)]
+    assert len(ids) == len(set(ids)) == connections + 3
+    await blocker.close()
+
+
+async def _waiting_for_a_lock(world: World, count: int) -> None:
+    async with asyncio.timeout(10):
+        while count > await world.engine.readers.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_another_node_uses_while_its_command_is_put_aside(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are given the one answer; none is told that there is nothing left to do."""
+    first, second = await make_world(), await make_world(chart_weight_max=0)
+    await people_of_expenses(first)
+    second.users = first.users
+    instance_id = (await first.start(await first.publish(example("expense_report")))).instance.id
+    aside = second.engine.pipeline._aside
+    commit, here, done = aside._commit_alone, asyncio.Event(), asyncio.Event()
+
+    async def later(*arguments: Any) -> None:
+        here.set()
+        await done.wait()
+        await commit(*arguments)
+
+    monkeypatch.setattr(aside, "_commit_alone", later)
+    key = request_key()
+    asked = asyncio.create_task(second.do(instance_id, "ada", FireTrigger("submit"), request=key))
+    await asyncio.wait_for(here.wait(), 5)
+    answer = await first.do(instance_id, "ada", FireTrigger("submit"), request=key)
+    done.set()
+    again = await asyncio.wait_for(asked, 20)
+    assert isinstance(answer, Accepted)
+    assert isinstance(again, Accepted), again
+    assert again.replayed
+    assert again.seq == answer.seq
+    await first.check(instance_id)

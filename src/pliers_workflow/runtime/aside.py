@@ -18,7 +18,7 @@ from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.parts import Unstorable
 
-from .answers import EngineError, InstanceTooNew, NotFound, Overloaded
+from .answers import EngineError, InstanceTooNew, NotFound, OutcomeUnknown, Overloaded
 from .failures import CONNECTION_LOST, key_was_used, refuse
 from .fold import Fold
 
@@ -112,8 +112,13 @@ class Aside:
             self._queue.release(key)
 
     async def _commit_alone(self, connection: Any, key: Key, pending: Pending, format: int) -> None:
+        request = pending.request
+        requests = [] if request is None else [(key[0], request.principal, request.route, request.key)]
         for _ in range(ROUNDS_MAX):
-            loaded, _known = await storage.load(connection, [key], [])
+            loaded, known = await storage.load(connection, [key], requests)
+            if known or (pending.uncertain and await storage.applied(connection, [pending.sought])):
+                self._queue.give_back(key, [pending])  # done meanwhile; the next batch reads what it came to
+                return
             unreadable = loaded[key].unreadable
             if unreadable is not None:
                 pending.fail(InstanceTooNew(str(unreadable)))
@@ -143,7 +148,7 @@ class Aside:
             fold.accept(pending, result)
             writes = BatchWrites(self._key_ttl)
             fold.write(writes)
-            pending.base_revision = fold.revision
+            pending.sent_at(fold.revision)
             try:
                 saved = await save(connection, writes)
             except asyncpg.UniqueViolationError as error:
@@ -159,7 +164,7 @@ class Aside:
                 pending.answer(fold.answers[0][1])
                 self._committed((fold,))
                 return
-        pending.fail(Overloaded(1.0))
+        pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else Overloaded(1.0))
 
 
 def definition_of(fold: Fold, pending: Pending) -> str | None:

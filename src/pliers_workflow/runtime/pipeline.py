@@ -5,9 +5,9 @@ with the database's clock, `interpret` for each command, one writing statement, 
 the commit, never before, refused ones too: a rejection may rest on a command folded before it.
 
 What another node overtook is read and interpreted again, the third time under a lock that waits. A dead connection proves
-nothing, because its backend may commit later: such commands are looked up in the history first. A batch that fails with a
-data error is halved until the culprit stands alone. What needs a script, or more work than a batch allows, leaves its
-batch, and later commands of its instance wait behind it.
+nothing, because its backend may commit later: from then on, such commands are looked up in the history before they are
+interpreted. A batch that fails with a data error is halved until the culprit stands alone. What needs a script, or more
+work than a batch allows, leaves its batch, and later commands of its instance wait behind it.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ class Pipeline:
             return folds, set()
         for fold in written:
             for pending in fold.pendings:
-                pending.base_revision = fold.revision
+                pending.sent_at(fold.revision)
         saved = await save(connection, writes)
         if len(saved) == len(written):
             return folds, set()
@@ -544,12 +544,10 @@ class Pipeline:
         return await self._answer_of(connection, pending.tenant_id, known.instance_id, known.seq)
 
     async def _find_applied(self, connection: Any, uncertain: list[Pending], replays: dict[int, Answer]) -> None:
-        found = await storage.applied(
-            connection, [(p.tenant_id, p.instance_id, p.base_revision, p.command.id) for p in uncertain]
-        )
+        found = await storage.applied(connection, [pending.sought for pending in uncertain])
         for pending in uncertain:
+            # Where it is not found it stays uncertain: the backend that has it may commit at any time.
             seq = found.get((pending.instance_id, pending.command.id))
-            pending.uncertain = False
             if seq is not None:
                 try:
                     replays[id(pending)] = await self._answer_of(

@@ -62,9 +62,9 @@ class Pending:
         self.enqueued_at = time.monotonic()
         #: times it was overtaken, or lost with a connection
         self.attempts = 0
-        #: a statement with it was sent, and nobody said what became of it
+        #: a statement with it was sent, and nobody said what became of it: from then on, until it is answered
         self.uncertain = False
-        #: the revision it was interpreted at when it was sent
+        #: the revision it was interpreted at when it was sent; of an uncertain one, when it was sent first
         self.base_revision = 0
         #: facts from outside the directory, fetched for it
         self.facts: dict[str, Fact] | None = None
@@ -80,6 +80,16 @@ class Pending:
         self.queued = False
         #: its caller was answered; nothing may be done with it any more
         self.settled = False
+
+    def sent_at(self, revision: int) -> None:
+        """It is being sent, interpreted at this revision."""
+        if not self.uncertain:
+            self.base_revision = revision
+
+    @property
+    def sought(self) -> tuple[str, str, int, str]:
+        """What `storage.applied` looks for."""
+        return self.tenant_id, self.instance_id, self.base_revision, self.command.id
 
     def answer(self, answer: Answer) -> None:
         """Answer the caller, unless it has gone."""
