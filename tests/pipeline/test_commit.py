@@ -23,7 +23,7 @@ from pliers_workflow.interpreter.commands import (
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.runtime import pipeline as pipeline_module
-from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, Overloaded
+from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded
 from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow
 
@@ -464,6 +464,26 @@ async def test_draining_ends_though_the_database_is_away(
         await world.engine.pipeline.close()
     with pytest.raises(EngineError):
         await waiting
+
+
+@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
+async def test_draining_ends_though_a_statement_does_not(
+    make_world: MakeWorld, database: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    """Whose command is under way then is told that its outcome is unknown, and not left without an answer."""
+    world = await make_world(**options)
+    await people_of_expenses(world)
+    started = await world.start(await world.publish(example("expense_report")))
+    monkeypatch.setattr(pipeline_module, "_DRAIN_TIMEOUT", 0.5)
+    blocker = await asyncpg.connect(database)
+    await blocker.execute("BEGIN; LOCK TABLE workflow_execution_history IN SHARE MODE")
+    asked = asyncio.create_task(world.do(started.instance.id, "ada", FireTrigger("submit")))
+    await _waiting_for_a_lock(world, 1)
+    async with asyncio.timeout(5):
+        await world.engine.pipeline.close()
+        with pytest.raises(OutcomeUnknown):
+            await asked
+    await blocker.close()
 
 
 async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWorld) -> None:

@@ -104,6 +104,9 @@ class Aside:
         except CONNECTION_LOST:
             pending.uncertain = True
             self._queue.give_back(key, [pending])
+        except asyncio.CancelledError:
+            pending.fail(OutcomeUnknown(pending.command.id))
+            raise
         except Exception as error:  # as for a batch
             _log.exception("command_failed", command=pending.command.id)
             pending.fail(EngineError(f"the engine failed on this command: {error!r}"))

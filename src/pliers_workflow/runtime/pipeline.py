@@ -70,6 +70,8 @@ _RECONNECT_DELAY_MIN: Final = 0.05
 _RECONNECT_DELAY_MAX: Final = 2.0
 #: Seconds that draining may take; longer than any statement.
 _DRAIN_TIMEOUT: Final = 20.0
+#: Seconds for what is given up then to come to its end.
+_CANCEL_TIMEOUT: Final = 2.0
 
 #: Turns of the event loop before a batch is taken. A request over HTTP takes about five from the socket to the queue.
 _GATHERING_TURNS: Final = 16
@@ -147,8 +149,10 @@ class Pipeline:
                 await asyncio.gather(*self._workers, return_exceptions=True)
         except TimeoutError:
             _log.warning("drain_gave_up", commands=self._queue.length)
-            for task in (*self._workers, *self._aside.tasks):
+            tasks = [*self._workers, *self._aside.tasks]
+            for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT)
             for pending in self._queue.waiting():
                 pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else _shutting_down())
         self._workers = []
@@ -217,6 +221,12 @@ class Pipeline:
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _RECONNECT_DELAY_MAX)
                     self._expire()
+                except asyncio.CancelledError:  # draining gave up: the statement may be committed yet
+                    for _, pendings in batch:
+                        for pending in pendings:
+                            if not pending.settled and not pending.queued:
+                                pending.fail(OutcomeUnknown(pending.command.id))
+                    raise
                 except Exception as error:  # a bug: the statement was rolled back, nothing is half-written
                     _log.exception("batch_failed", commands=sum(len(p) for _, p in batch))
                     for _, pendings in batch:
