@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pliers_workflow.interpreter.effects import CancelTimer, ScheduleTimer
+from pliers_workflow.interpreter.effects import CancelTimer, CloseIncident, ScheduleTimer
 from pliers_workflow.interpreter.events import TimeoutOccurred, TriggerRaised, WorkflowFailed
 from pliers_workflow.interpreter.instance import Status
 from pliers_workflow.interpreter.rejections import Reason
@@ -182,6 +182,58 @@ def test_a_stages_timeout_raises_its_trigger_too() -> None:
     )
     run.advance(5 * MINUTE)
     assert run.configuration == ["late"]
+
+
+BROKEN = {"type": "assign", "field": "n", "value": "data.missing + 1"}
+
+
+def the_incident(run: Any) -> Any:
+    (found,) = run.instance.machine.incidents.values()
+    return found
+
+
+def test_a_stages_clock_that_could_not_take_effect_does_so_when_it_is_retried() -> None:
+    """Its stage is granted or refused then, as `onTimeout` says, besides its trigger."""
+    chain = {"id": "ok", "steps": [{"id": "boss", "approvers": [{"type": "user", "identifier": "bob"}],
+                                    "requirements": {"timeoutMinutes": 5}, "onTimeout": "grant"}]}  # fmt: skip
+    run = started(
+        {"review": {"properties": {"approvalChain": "ok"}}, "end": FINAL},
+        [{"from": "review", "to": "end", "actions": [BROKEN]}, {"from": "review", "to": "end", "trigger": "rejected"}],
+        approvalChains=[chain],
+    )
+    run.advance(5 * MINUTE)
+    assert the_incident(run).code == "execution_error"
+    accepted(run.resolve("retry", patch={"missing": 1}))
+    assert (run.configuration, run.instance and run.instance.data["n"]) == (["end"], 2)
+
+
+def test_the_workflows_clock_that_could_not_take_effect_fails_the_instance_when_nothing_takes_it_later() -> None:
+    """As it would have, had its transition not stood open when its hour came."""
+    late = {"from": "open", "to": "end", "trigger": "timeout.workflow", "condition": "data.n == 0", "actions": [BROKEN]}
+    run = started(CLOCKED, [*LATE, late], timeoutConfig={"workflowTimeout": 5}, data={"n": 0})
+    run.advance(5 * MINUTE)
+    accepted(run.resolve("retry", the_incident(run).id, patch={"n": 1}))
+    assert run.instance is not None
+    assert (run.instance.status, run.instance.ended) == (Status.FAILED, True)
+
+
+def test_leaving_the_state_closes_the_incident_of_its_clock() -> None:
+    """Retried later, its trigger would reach a state that has nothing to do with it."""
+    run = started(
+        CLOCKED,
+        [
+            {"from": "open", "to": "end", "trigger": "timeout.open", "actions": [BROKEN]},
+            {"from": "open", "to": "late", "trigger": "finish"},
+            {"from": "late", "to": "end", "trigger": "finish"},
+        ],
+    )
+    run.advance(10 * MINUTE)
+    assert the_incident(run).state == "open"
+    answer = accepted(run.fire("finish"))
+    assert "IncidentResolved" in kinds(answer)
+    assert [each.incident for each in answer.effects if isinstance(each, CloseIncident)] == ["incident/1"]
+    assert run.instance is not None
+    assert (run.instance.status, run.instance.machine.incidents) == (Status.WAITING, {})
 
 
 def test_a_bad_timeout_refuses_the_command() -> None:

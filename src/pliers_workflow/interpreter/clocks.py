@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from .effects import CancelTimer, ScheduleTimer
-from .events import TimerCancelled, TimerScheduled
+from .effects import CancelTimer, CloseIncident, ScheduleTimer
+from .events import IncidentResolved, TimerCancelled, TimerScheduled
 from .instance import Timer
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ def cancel_timer(draft: Draft, timer_id: str) -> None:
     if timer_id in draft.instance.machine.timers:
         draft.emit(TimerCancelled(timer_id))
         draft.owe(CancelTimer(timer_id))
+
+
+def leave(draft: Draft, state_id: str) -> None:
+    """The state is left: that one of its clocks could not take effect does not matter any more."""
+    for incident in draft.instance.machine.incidents.values():
+        if incident.state == state_id and incident.step is None and incident.stage is None:
+            draft.emit(IncidentResolved(incident.id, "state_left"))
+            draft.owe(CloseIncident(incident.id))
 
 
 def cancel_all(draft: Draft) -> None:

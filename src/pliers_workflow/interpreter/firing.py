@@ -33,16 +33,21 @@ def fire_timer(draft: Draft, order: FireTimer) -> None:
         steps.clock_ran_out(draft, timer)
         statechart.run_to_rest(draft)
         return
-    if timer.kind == "stage":
+    _take_effect(draft, _told(timer))
+
+
+def _take_effect(draft: Draft, told: Mapping[str, Any]) -> None:
+    """What a timer does that belongs to no step; `told` is all of it that matters then."""
+    data = told["data"]
+    if "place" in told:
         # What the stage does by itself comes first; a transition may still react to the trigger.
-        approvals.stage_timed_out(draft, timer)
+        approvals.stage_timed_out(draft, told["place"], told["visit"], data["stage"])
         statechart.macrostep(draft)
     if draft.running:
-        data = timer.data if timer.kind == "send" else _timer_data(timer)
-        taken = statechart.deliver(draft, Trigger(timer.trigger, data))
-        if timer.kind == "workflow" and not taken:
-            minutes = timer.budget_ms / 60_000
-            life.fail_for_good(draft, "TIMEOUT_ERROR", f"The workflow did not end within {minutes:g} minutes.")
+        taken = statechart.deliver(draft, Trigger(told["trigger"], data))
+        if "minutes" in told and not taken:
+            message = f"The workflow did not end within {told['minutes']:g} minutes."
+            life.fail_for_good(draft, "TIMEOUT_ERROR", message)
             return
         statechart.run_to_rest(draft)
 
@@ -62,9 +67,20 @@ def consume(draft: Draft, timer: Timer) -> None:
     )
 
 
-def _timer_data(timer: Timer) -> dict[str, Any]:
+def _told(timer: Timer) -> dict[str, Any]:
+    """What an incident keeps of a timer, so that it can take effect later: its trigger, and what it does besides."""
+    if timer.kind == "send":
+        return {"trigger": timer.trigger, "data": timer.data}
     data = {"timer": timer.id, "kind": timer.kind, "state": timer.state, "stage": timer.stage}
-    return {key: value for key, value in data.items() if value is not None}
+    told: dict[str, Any] = {
+        "trigger": timer.trigger,
+        "data": {key: value for key, value in data.items() if value is not None},
+    }
+    if timer.kind == "stage":
+        told |= {"place": timer.step or timer.state or "", "visit": timer.visit}
+    elif timer.kind == "workflow":
+        told["minutes"] = timer.budget_ms / 60_000
+    return told
 
 
 def could_not_fire(draft: Draft, order: FireTimer, refusal: Refused) -> None:
@@ -89,13 +105,12 @@ def could_not_fire(draft: Draft, order: FireTimer, refusal: Refused) -> None:
         state=timer.state,
         raised_at=draft.now,
         fingerprint=fingerprint(draft.chart.name, f"timer {timer.trigger}", code),
-        details={"trigger": timer.trigger, "data": timer.data if timer.kind == "send" else _timer_data(timer)},
+        details=_told(timer),
     )
     draft.emit(IncidentRaised(incident))
     draft.owe(OpenIncident(incident))
 
 
 def fire_again(draft: Draft, incident: Incident) -> None:
-    """Deliver once more the trigger of a timer that could not fire."""
-    statechart.deliver(draft, Trigger(incident.details["trigger"], incident.details.get("data")))
-    statechart.run_to_rest(draft)
+    """Let a timer take effect that could not when its hour had come."""
+    _take_effect(draft, {"data": None, **incident.details})

@@ -53,4 +53,5 @@ def resolve_incident(draft: Draft, order: ResolveIncident) -> None:
         steps.close(draft, incident, order)
         if order.action == "retry":
             firing.fire_again(draft, incident)
+            return
     statechart.run_to_rest(draft)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pliers_workflow.definition.expressions import ExpressionError
 
-from . import approvals, steps
+from . import approvals, clocks, steps
 from .clocks import cancel_timer, start_timer
 from .content import execute, fail, minutes_to_ms
 from .draft import Refused, Trigger
@@ -485,6 +485,8 @@ def _exit(draft: Draft, leaving: Sequence[State]) -> None:
             for timer in draft.instance.machine.timers.values():
                 if timer.state == state.id and timer.kind == "state":
                     cancel_timer(draft, timer.id)
+        if draft.instance.machine.incidents:
+            clocks.leave(draft, state.id)
         draft.active.remove(state)
         draft.emit(StateExited(state.id, remembered.get(state, {})))
 

@@ -12,7 +12,7 @@ from .settling import ask_fallbacks, fill_seats, go_on, grant, refuse
 
 if TYPE_CHECKING:
     from ..draft import Draft
-    from ..instance import Instance, Timer
+    from ..instance import Instance
     from .items import Place, WithdrawReason
 
 
@@ -68,14 +68,17 @@ def withdraw_all(draft: Draft, reason: WithdrawReason = "cancelled") -> None:
         stop_asking(draft, key, reason)
 
 
-def stage_timed_out(draft: Draft, timer: Timer) -> None:
-    """A stage's clock has run out; what that does besides raising its trigger, the stage's `on_timeout` says."""
-    key = timer.step or timer.state
-    run = None if key is None else draft.instance.machine.chains.get(key)
-    if run is None or run.visit != timer.visit:
+def stage_timed_out(draft: Draft, key: str, visit: int | None, stage_id: str | None) -> None:
+    """
+    The clock of a stage has run out; what that does besides raising its trigger, the stage's `on_timeout` says.
+
+    `key` and `visit` say of which place's chain, and which time it was asked there.
+    """
+    run = draft.instance.machine.chains.get(key)
+    if run is None or run.visit != visit:
         return
     asked = open_stage(run)
-    if asked is None or asked.id != timer.stage:
+    if asked is None or asked.id != stage_id:
         return
     place = place_of(draft, run)
     stage = place.chain.stage_by_id[asked.id]
