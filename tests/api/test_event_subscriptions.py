@@ -80,6 +80,14 @@ async def test_what_makes_no_sense_is_refused_with_its_place(
     assert (await world.admin("GET", "/event-subscriptions", status=200)).json()["items"] == []
 
 
+async def test_how_it_is_doing_is_always_told(world: World) -> None:
+    """Its ETag counts its own changes, not what it has sent: who sends it back is told all the same, and never 304."""
+    made = await world.admin("POST", "/event-subscriptions", BODY, status=201)
+    at = f"/event-subscriptions/{made.json()['id']}"
+    again = await world.admin("GET", at, headers={"If-None-Match": made.headers["etag"]}, status=200)
+    assert again.json()["status"]["cursor"]
+
+
 async def test_secrets_are_not_shown(world: World) -> None:
     """Passwords and header values come back masked, in answers, lists and the audit log."""
     sink = {

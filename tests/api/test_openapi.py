@@ -97,6 +97,17 @@ def test_operations_are_whole(document: dict[str, Any]) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_statuses_that_are_answered_are_declared(document: dict[str, Any]) -> None:
+    """A resolution in the background is 202, something unchanged 304, and 201 only where something is made."""
+    paths = document["paths"]
+    resolving = paths["/api/v1/incidents/resolve"]["post"]["responses"]
+    assert "Location" in resolving["202"]["headers"]
+    assert "content" not in paths["/api/v1/workflow-instances/{id}"]["get"]["responses"]["304"]
+    assert "304" not in paths["/api/v1/event-subscriptions/{id}"]["get"]["responses"]
+    assert "201" in paths["/api/v1/roles/{key}"]["put"]["responses"]
+    assert "201" not in paths["/api/v1/step-limits/{queue}"]["put"]["responses"]
+
+
 def test_fields_are_described_by_their_comments() -> None:
     """What stands above a field in the source is its description; those of bases are inherited."""
     assert field_comments(wire.StartInput)["externalKey"].startswith("your own key")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Any
 
 import httpx
 
+from pliers_workflow.api.application import ROUTES
+from pliers_workflow.api.openapi import openapi_document
 from pliers_workflow.runtime.engine import Engine
 
 #: an expense: the manager decides; above 1000 finance as well, in parallel regions nothing
@@ -80,7 +84,29 @@ class Caller:
         response = await self.http.request(method, f"/api/v1{path}", headers=headers, **options)
         if status is not None:
             assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
+        known = declared(method, path)
+        # 500 is a defect, which nobody declares.
+        assert known is None or response.status_code in {*known, 500}, (
+            f"{method} {path}: {response.status_code} is not among the declared {sorted(known)}"
+        )
         return response
+
+
+@cache
+def _operations() -> list[tuple[str, re.Pattern[str], frozenset[int]]]:
+    return [
+        (method.upper(), re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), frozenset(map(int, operation["responses"])))
+        for path, methods in openapi_document(ROUTES, base="")["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def declared(method: str, path: str) -> frozenset[int] | None:
+    """The statuses that the OpenAPI document has for this request; None where it knows no such request."""
+    path = path.partition("?")[0]
+    method = "GET" if method == "HEAD" else method
+    fitting = (found for known, pattern, found in _operations() if known == method and pattern.fullmatch(path))
+    return next(fitting, None)
 
 
 class World:

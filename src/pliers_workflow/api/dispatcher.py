@@ -101,7 +101,7 @@ class Dispatcher:
         if reply.revision is not None:
             etag = b'"%d"' % reply.revision
             sent.append((b"etag", etag))
-            if not endpoint.mutates and headers.get(b"if-none-match") == etag:
+            if endpoint.revalidates and headers.get(b"if-none-match") == etag:
                 await send_answer(send, 304, b"", sent[1:], headers)
                 return
         if reply.replayed:

@@ -186,6 +186,8 @@ class Endpoint:
         tag: str,
         answers: Any,
         status: int,
+        further: tuple[int, ...],
+        revalidates: bool,
         permissions: tuple[str, ...],
         open: bool,
         executes: bool,
@@ -204,6 +206,11 @@ class Endpoint:
         self.tag = tag
         self.answers = answers
         self.status = status
+        #: what else it may answer where all is well, with a body of the same type
+        self.further = further
+        #: an answer with the same ETag is the same answer, so `If-None-Match` is answered 304; not where a view tells of
+        #: more than its revision counts, such as how a subscription is doing
+        self.revalidates = revalidates
         #: any one of these will do; empty: any valid token
         self.permissions = permissions
         #: answers without a token; a token that is sent must be valid all the same
@@ -296,6 +303,8 @@ class Routes:
                     tag=self.tag,
                     answers=options.get("answers"),
                     status=options.get("status", 200 if options.get("answers") is not None else 204),
+                    further=options.get("further", ()),
+                    revalidates=options.get("revalidates", False),
                     permissions=options.get("permissions", ()),
                     open=options.get("open", False),
                     executes=options.get("executes", False),

@@ -70,6 +70,13 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The ETag you have read; another revision is refused with 412.",
         "schema": {"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$'},
     },
+    "IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "The ETag you have: while it is the present one, the answer is 304 without a body.",
+        "schema": {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
+    },
 }
 
 
@@ -144,6 +151,8 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         parameters.append({"$ref": "#/components/parameters/IdempotencyKey"})
     if endpoint.conditional:
         parameters.append({"$ref": "#/components/parameters/IfMatch"})
+    if endpoint.revalidates:
+        parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
     if parameters:
         operation["parameters"] = parameters
     if endpoint.takes_body:
@@ -201,6 +210,12 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+_FURTHER: Final = {
+    201: "Created.",
+    202: "Begun; the rest is done in the background, and `Location` says how far it has come.",
+}
+
+
 def _responses(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": endpoint.summary}
     headers: dict[str, Any] = {}
@@ -211,17 +226,19 @@ def _responses(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         if endpoint.selects:
             schema = {"anyOf": [schema, {"type": "object", "description": "Only the `fields` asked for."}]}
         answer["content"] = {"application/json": {"schema": schema}}
-    if endpoint.status == 201:
+    if endpoint.status == 201 or 202 in endpoint.further:
         headers["Location"] = {"$ref": "#/components/headers/Location"}
-    if endpoint.conditional or endpoint.executes:
+    if endpoint.conditional or endpoint.executes or endpoint.revalidates:
         headers["ETag"] = {"$ref": "#/components/headers/ETag"}
     if endpoint.mutates:
         headers["Idempotency-Replayed"] = {"$ref": "#/components/headers/Idempotency-Replayed"}
     if headers:
         answer["headers"] = headers
     responses: dict[str, Any] = {str(endpoint.status): answer}
-    if endpoint.operation_id.startswith("put_"):
-        responses["201"] = {**answer, "description": "Created."}
+    for status in endpoint.further:
+        responses[str(status)] = {**answer, "description": _FURTHER[status]}
+    if endpoint.revalidates:
+        responses["304"] = {"description": "Unchanged: `If-None-Match` names the present `ETag`.", "headers": headers}
     by_status: dict[int, list[str]] = {}
     for code in endpoint.problems:
         by_status.setdefault(KINDS[code].status, []).append(code)

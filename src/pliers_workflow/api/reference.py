@@ -131,7 +131,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
     codes = [
         f"`{code}` ({status})"
         for status, response in operation["responses"].items()
-        if not status.startswith("2")
+        if status[0] in "45"
         for line in response["description"].splitlines()
         if (code := line[3:].partition("`")[0]) not in _COMMON
     ]

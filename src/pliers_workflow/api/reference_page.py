@@ -150,7 +150,7 @@ def _operation(
     problems = "".join(
         f"<tr><td>{status}</td><td>{_list(response['description'])}</td></tr>"
         for status, response in operation["responses"].items()
-        if not status.startswith("2")
+        if status[0] in "45"
     )
     parts.append(
         f"<details><summary>Problems</summary><table><tr><th>Status<th>Codes</tr>{problems}</table></details></section>"

@@ -60,7 +60,7 @@ async def create_user(call: Call, body: UserInputBody) -> Reply:
     return Reply(UserView.of(row), revision=row.revision, location=f"{call.base}/users/{row.id}")
 
 
-@routes.get("/users/{userId}", "Get a user", answers=UserView)
+@routes.get("/users/{userId}", "Get a user", answers=UserView, revalidates=True)
 async def get_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
     """One person, by id or username; `me` is yourself."""
     ref = call.principal.user_id if userId == "me" else userId
@@ -168,7 +168,7 @@ def _declare_sets(kind: Literal["role", "group"]) -> None:
         ),
         (routes.get(at, f"Get a {one}", answers=SetView), get_set, f"get_{one}", f"One {one}, by key."),
         (
-            routes.put(at, f"Create or rename a {one}", answers=SetView, permissions=_ADMIN),
+            routes.put(at, f"Create or rename a {one}", answers=SetView, permissions=_ADMIN, further=(201,)),
             put_set,
             f"put_{one}",
             f"Make a {one}, or change its name and description; 201 when it is new.",

@@ -107,7 +107,9 @@ async def list_incident_groups(call: Call, query: IncidentGroupsQuery) -> Reply:
     return Reply(Page(items=[IncidentGroupView.of(row) for row in rows], next_cursor=None))
 
 
-@routes.post("/incidents/resolve", "Resolve many incidents", answers=ResolutionView, permissions=("operator",))
+@routes.post(
+    "/incidents/resolve", "Resolve many incidents", answers=ResolutionView, further=(202,), permissions=("operator",)
+)
 async def resolve_incidents(call: Call, body: ResolveManyInput) -> Reply:
     """
     Resolve every open incident of one cause, or that fits, in the same way: those that are open now, and no later ones.
