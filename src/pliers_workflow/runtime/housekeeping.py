@@ -20,6 +20,8 @@ from pliers_workflow.storage import leases, partitions, queries
 from .failures import DATABASE_AWAY
 
 if TYPE_CHECKING:
+    from pliers_workflow.storage.database import AnyConnection
+
     from .event_sources import Rejects
     from .inbound.inbox import Inbox
     from .plugins.registry import PluginRegistry
@@ -32,6 +34,8 @@ _LEASE: Final = "housekeeping"
 _LEASE_SECONDS: Final = 30.0
 _TICK: Final = 5.0
 _HOURLY: Final = 3600.0
+#: Seconds until partitions are tried again that a long transaction was in the way of.
+_AFTER_LOCK: Final = 300.0
 _SWEEP_SIZE: Final = 5_000
 
 
@@ -88,12 +92,25 @@ class Housekeeping:
         async with self._pool.acquire() as connection:
             if await leases.acquire(connection, _LEASE, self._owner, seconds=_LEASE_SECONDS) is None:
                 return False
-            if time.monotonic() - self._partitions_at >= _HOURLY:
-                await partitions.keep_partitions(connection, datetime.now(UTC))
+            if time.monotonic() >= self._partitions_at:
+                self._partitions_at = time.monotonic() + await self._keep_partitions(connection)
                 await self._plugins.keep(connection)
-                self._partitions_at = time.monotonic()
             await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE)
         await self._submissions.run_pending_starts()
         await self._inbox.sweep()
         await self._rejects.sweep()
         return True
+
+    async def _keep_partitions(self, connection: AnyConnection) -> float:
+        """
+        Make partitions ahead; seconds until that should be done again.
+
+        A backup in the way may take hours: whoever waits for its lock makes all writers wait, so that is not done often,
+        and nothing else that is to be done here waits for it.
+        """
+        try:
+            await partitions.keep_partitions(connection, datetime.now(UTC))
+        except asyncpg.LockNotAvailableError:
+            _log.warning("partitions_wait_for_lock", again_in=_AFTER_LOCK)
+            return _AFTER_LOCK
+        return _HOURLY
