@@ -37,6 +37,19 @@ def told(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def excerpt(value: object, length: int) -> str:
+    """
+    The beginning of how a value shows itself, as text that can be kept; of one that cannot show itself, its type.
+
+    >>> excerpt({"queue": 3}, 8)
+    "{'queue'"
+    """
+    try:
+        return told(repr(value)[:length])
+    except Exception:  # whatever stands in it
+        return f"a {type(value).__name__}"
+
+
 def _other(value: object) -> object:
     dump = getattr(value, "model_dump", None)  # a pydantic model's
     if callable(dump):

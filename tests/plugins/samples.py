@@ -65,6 +65,14 @@ async def echo_elsewhere(input: dict[str, Any]) -> dict[str, Any]:
     return {"input": input, "pid": os.getpid()}
 
 
+def endless() -> Any:
+    """So deep that not even `repr` comes to its end."""
+    made: Any = {}
+    for _ in range(100_000):
+        made = {"in": made}
+    return made
+
+
 def fail(how: str) -> Any:
     """What may go wrong."""
     match how:
@@ -84,6 +92,14 @@ def fail(how: str) -> Any:
             raise Permanent("no code!", "said wrongly")
         case "large details":
             raise Permanent("LARGE", "x" * 10_000, details={"text": "x" * 100_000})
+        case "huge details":
+            raise Permanent("HUGE", "too much", details={"text": "x" * 1_000_000})
+        case "endless details":
+            raise Permanent("ENDLESS", "without end", details=endless())
+        case "listed details":
+            raise Permanent("LISTED", "no object", details=["a", "b"])  # type: ignore[arg-type]  # that is the point
+        case "no code":
+            raise Permanent("", "said wrongly")
         case "set":
             return {"letters": {1}}
         case "nan":
@@ -149,6 +165,39 @@ class Gate:
     began = threading.Event()
     go = threading.Event()
     cancelled = threading.Event()
+
+
+@plugin("fork.process", title="Leaves something behind", version="1.0.0", isolation="process", timeout=30)
+def forks_elsewhere(input: dict[str, Any]) -> str:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    Path(input["file"]).write_text(str(child.pid))
+    if input.get("how") == "crash":
+        os._exit(7)
+    return "done"
+
+
+@plugin("closing.process", title="Cannot be closed", version="1.0.0", isolation="process")
+class ClosingElsewhere:
+    def run(self, input: dict[str, Any]) -> str:
+        if input["how"] == "permanent":
+            raise Permanent("NO_SUCH_THING", "there is none")
+        return "done"
+
+    def close(self) -> None:
+        raise ConnectionError("it is gone already")
+
+
+@plugin("loop.process", title="Closed in its loop", version="1.0.0", isolation="process")
+class InOneLoop:
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    async def run(self, input: dict[str, Any]) -> bool:
+        self.file = input["file"]
+        return asyncio.get_running_loop() is self.loop
+
+    async def close(self) -> None:
+        Path(self.file).write_text(str(asyncio.get_running_loop() is self.loop))
 
 
 @plugin("hang.thread", title="Hang", version="1.0.0", timeout=0.2)

@@ -113,6 +113,10 @@ async def failed(shop: Shop, plugin: str, how: str) -> tuple[Any, list[str]]:
         ("odd details", "ODD", 1),
         ("odd code", "INVALID_CODE", 1),
         ("large details", "LARGE", 1),
+        ("huge details", "HUGE", 1),
+        ("endless details", "ENDLESS", 1),
+        ("listed details", "LISTED", 1),
+        ("no code", "INVALID_CODE", 1),
         ("nan", "OUTPUT_INVALID", 1),
         ("object", "OUTPUT_INVALID", 1),
         ("nul", "OUTPUT_INVALID", 1),
@@ -153,6 +157,36 @@ async def test_a_process_that_falls(shop: Shop, how: str, says: str) -> None:
     assert history == ["start", "fail_step", "fail_step"]
     if how == "crash":
         assert "about to fall" in found.details["printed"]
+
+
+@pytest.mark.parametrize("how", ["well", "crash"])
+async def test_what_a_process_leaves_behind_keeps_nobody_waiting(shop: Shop, tmp_path: Path, how: str) -> None:
+    """It has started something in a session of its own, which holds all that it inherited: the step is over all the same."""
+    file = tmp_path / "pid"
+    step = call(
+        "fork.process", inputMapping={"file": "data.file", "how": "data.how"}, outputMapping={"made": "output"},
+        retryPolicy={"maxAttempts": 1},
+    )  # fmt: skip
+    try:
+        instance = await asyncio.wait_for(run(shop, errand(step), {"file": str(file), "how": how}), 20)
+    finally:
+        os.kill(int(file.read_text()), 9)
+    if how == "well":
+        assert instance.data["made"] == "done"
+    else:
+        assert (incident(instance).code, "with status 7" in incident(instance).message) == ("PLUGIN_CRASHED", True)
+
+
+async def test_one_that_cannot_be_closed_has_done_its_work(shop: Shop, tmp_path: Path) -> None:
+    """In a process it is closed after each attempt: what came of that counts, well or not. It is closed in its own loop."""
+    step = call("closing.process", inputMapping={"how": "data.how"}, outputMapping={"made": "output"})
+    assert (await run(shop, errand(step), {"how": "well"})).data["made"] == "done"
+    found = incident(await run(shop, {**errand(step), "name": "other"}, {"how": "permanent"}))
+    assert found.code == "NO_SUCH_THING"
+    file = tmp_path / "closed"
+    step = call("loop.process", inputMapping={"file": "data.file"}, outputMapping={"made": "output"})
+    assert (await run(shop, {**errand(step), "name": "loop"}, {"file": str(file)})).data["made"] is True
+    assert file.read_text() == "True"
 
 
 async def test_the_delay_that_a_plugin_asks_for_is_kept(shop: Shop) -> None:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -22,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from pliers_workflow.exact import told
+from pliers_workflow.exact import excerpt, told
 
 from .calling import arguments, failure_of, output_of
 from .context import Context
@@ -52,7 +53,8 @@ class Said(Struct, frozen=True, omit_defaults=True):
     #: it is done
     ended: bool = False
     output: Any = None
-    #: it has failed
+    #: it has failed, with this code, whatever that is
+    failed: bool = False
     code: str = ""
     message: str = ""
     details: dict[str, Any] = {}
@@ -66,6 +68,8 @@ read_request: Final = msgspec.json.Decoder(Request, float_hook=Decimal).decode
 
 _TEXT_MAX: Final = 4_000
 _EXCERPT: Final = 1_000
+#: Bytes of a failure's details: the node keeps no more either.
+_DETAILS_MAX: Final = 16_384
 
 
 def main(descriptor: int) -> None:
@@ -123,30 +127,58 @@ def _outcome(request: Request, say: Any) -> Said:
 
 def _called(plugin: Plugin, request: Request, context: Context) -> Any:
     given = arguments(plugin, request.configuration, request.input, context)
+    if plugin.is_async:
+        return asyncio.run(_awaited(plugin, given))
     run, close = plugin.make()
     try:
-        return asyncio.run(run(**given)) if plugin.is_async else run(**given)
+        return run(**given)
     finally:
         if close is not None:
-            closing = close()
-            if asyncio.iscoroutine(closing):
-                asyncio.run(closing)
+            with _not_closed(plugin):
+                closing = close()
+                if asyncio.iscoroutine(closing):
+                    asyncio.run(closing)
+
+
+async def _awaited(plugin: Plugin, given: dict[str, Any]) -> Any:
+    """Made, run and closed in one loop, because what it has opened belongs to that."""
+    run, close = plugin.make()
+    try:
+        return await run(**given)
+    finally:
+        if close is not None:
+            with _not_closed(plugin):
+                closing = close()
+                if asyncio.iscoroutine(closing):
+                    await closing
+
+
+@contextlib.contextmanager
+def _not_closed(plugin: Plugin) -> Iterator[None]:
+    """One that cannot be closed has done its work, or failed at it, before: that counts, and not how it was closed."""
+    try:
+        yield
+    except Exception:
+        logging.getLogger("pliers.plugins").exception("%s could not be closed", plugin.id)
 
 
 def _failed(failure: PluginFailure) -> Said:
-    try:
-        encode(failure.details)
-        details = failure.details
-    except (TypeError, ValueError):
-        details = {"excerpt": told(repr(failure.details))[:_EXCERPT]}
     return Said(
         ended=True,
-        code=told(failure.code),
+        failed=True,
+        code=told(failure.code)[:_EXCERPT],
         message=told(failure.message)[:_TEXT_MAX],
-        details=details,
+        details=_details(failure.details),
         permanent=isinstance(failure, Permanent),
         delay=failure.delay if isinstance(failure, Retryable) else None,
     )
+
+
+def _details(given: object) -> dict[str, Any]:
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        if isinstance(given, dict) and len(encode(given)) <= _DETAILS_MAX:
+            return given
+    return {"excerpt": excerpt(given, _EXCERPT)}
 
 
 class _Tell(logging.Handler):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from pliers_workflow.exact import plain, told
+from pliers_workflow.exact import excerpt, plain, told
 
 from .api import encode
 from .errors import FAILED, Permanent, Retryable, TaskFailure, TaskLost
@@ -97,7 +97,7 @@ def _details(given: Any) -> dict[str, Any]:
         details = plain(given)
         if isinstance(details, dict) and len(encode(details)) <= _DETAILS_MAX:
             return details
-    return {"excerpt": told(repr(given))[:1_000]} if given else {}
+    return {"excerpt": excerpt(given, 1_000)} if given else {}
 
 
 CANCELLED_ITSELF: Final = failed(Retryable("The task's function cancelled itself."))

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from io import FileIO
@@ -35,49 +36,54 @@ async def run(request: Request) -> Said:
 
     Raises `StepFailure` (`PLUGIN_CRASHED`) when it ends without a word. Cancelled: the process is killed first.
     """
-    reading, writing = os.pipe()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "pliers_workflow.plugins.process", str(writing),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            pass_fds=(writing,), start_new_session=True, env=_environment(),
-        )  # fmt: skip
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    printed: deque[bytes] = deque()
-    assert process.stdout is not None
-    copying = asyncio.create_task(_copy(process.stdout, printed))
-    pipe = os.fdopen(reading, "rb", buffering=0)
-    transport: asyncio.ReadTransport | None = None
-    try:
-        answers, transport = await _reader(pipe, request.output_size_max + _LINE_MAX)
-        return await _converse(process, answers, request, copying, printed)
-    finally:
-        # While it has not been waited for, its id is nobody else's.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if transport is None:
-            pipe.close()
-        else:
-            transport.close()
-        copying.cancel()
-        await process.wait()
+    with contextlib.ExitStack() as ends:
+        # None of these is a pipe of asyncio's own: that takes a process for running while anybody holds the other end of one,
+        # and what a plugin has started may live on, in a session of its own.
+        told, hears = socket.socketpair()
+        ends.enter_context(told)
+        reading, writing = os.pipe()
+        answers_pipe = ends.enter_context(os.fdopen(reading, "rb", buffering=0))
+        printing, printed_to = os.pipe()
+        printed_pipe = ends.enter_context(os.fdopen(printing, "rb", buffering=0))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "pliers_workflow.plugins.process", str(writing),
+                stdin=hears.fileno(), stdout=printed_to, stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(writing,), start_new_session=True, env=_environment(),
+            )  # fmt: skip
+        finally:
+            hears.close()
+            os.close(writing)
+            os.close(printed_to)
+        printed: deque[bytes] = deque()
+        copying: asyncio.Task[None] | None = None
+        try:
+            prints = await _reader(printed_pipe, _PRINTED_MAX, ends)
+            copying = asyncio.create_task(_copy(prints, printed))
+            answers = await _reader(answers_pipe, request.output_size_max + _LINE_MAX, ends)
+            _, asks = await asyncio.open_connection(sock=told)
+            ends.callback(asks.transport.abort)
+            return await _converse(process, asks, answers, request, copying, printed)
+        finally:
+            # While it has not been waited for, its id is nobody else's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if copying is not None:
+                copying.cancel()
+            await process.wait()
 
 
 async def _converse(
     process: asyncio.subprocess.Process,
+    asks: asyncio.StreamWriter,
     answers: asyncio.StreamReader,
     request: Request,
     copying: asyncio.Task[None],
     printed: deque[bytes],
 ) -> Said:
-    assert process.stdin is not None
     with contextlib.suppress(ConnectionError):
-        process.stdin.write(encode(request) + b"\n")
-        await process.stdin.drain()
+        asks.write(encode(request) + b"\n")
+        await asks.drain()
     ended = asyncio.ensure_future(process.wait())
     try:
         while True:
@@ -121,11 +127,13 @@ async def _how(ended: asyncio.Future[int]) -> str:
     return f", by signal {-status}"
 
 
-async def _reader(pipe: FileIO, limit: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    loop = asyncio.get_running_loop()
+async def _reader(pipe: FileIO, limit: int, ends: contextlib.ExitStack) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=limit)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    return reader, transport
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    ends.callback(transport.close)
+    return reader
 
 
 async def _copy(stream: asyncio.StreamReader, printed: deque[bytes]) -> None:

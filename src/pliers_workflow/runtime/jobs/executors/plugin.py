@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from pliers_workflow.exact import told
+from pliers_workflow.exact import excerpt, told
 from pliers_workflow.plugins import Cancelled, Context, Permanent, PluginFailure, Retryable
 from pliers_workflow.plugins.calling import arguments, failure_of, output_of
 from pliers_workflow.plugins.process import Request, Said
@@ -209,12 +209,12 @@ def _details(given: object) -> dict[str, Any]:
             return details
     except Unkept:
         pass
-    return {"excerpt": told(repr(given)[:_EXCERPT])} if given else {}
+    return {"excerpt": excerpt(given, _EXCERPT)} if given else {}
 
 
 def _said(said: Said) -> Any:
     """What a process said, as the step's output or failure."""
-    if not said.code:
+    if not said.failed:
         return said.output
     made: PluginFailure = (
         Permanent(said.code, said.message, details=said.details)
