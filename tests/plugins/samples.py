@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pliers_workflow.plugins import Configuration, Context, Permanent, Plugin, Retryable, plugin
 from pliers_workflow.runtime.plugins.discovery import Found, Installed
@@ -65,6 +65,10 @@ async def echo_elsewhere(input: dict[str, Any]) -> dict[str, Any]:
     return {"input": input, "pid": os.getpid()}
 
 
+class Panic(BaseException):
+    """What libraries in Rust raise when they fall."""
+
+
 def endless() -> Any:
     """So deep that not even `repr` comes to its end."""
     made: Any = {}
@@ -84,6 +88,12 @@ def fail(how: str) -> Any:
             raise ValueError("secret of the author")
         case "exit":
             sys.exit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "panic":
+            raise Panic("of a library in another language")
+        case "exhausted":
+            return next(iter(()))
         case "odd delay":
             raise Retryable("later", delay="soon")  # type: ignore[arg-type]  # that is the point
         case "odd details":
@@ -236,6 +246,36 @@ async def cancels_itself() -> None:
 @plugin("traced", title="Traced", version="1.0.0", isolation="process")
 def traced(context: Context) -> dict[str, str]:
     return dict(context.trace_headers)
+
+
+def rough(value: Any) -> Any:
+    return {"a": value}["b"]
+
+
+@plugin("rough", title="Rough validator", version="1.0.0")
+def roughly(input: Annotated[Any, AfterValidator(rough)]) -> None: ...
+
+
+class Closing:
+    """Says how its `close` ends."""
+
+    how: type[BaseException] = ValueError
+
+
+@plugin("closing", title="Cannot be closed", version="1.0.0")
+class ClosingInThread:
+    def run(self) -> None: ...
+
+    def close(self) -> None:
+        raise Closing.how
+
+
+@plugin("closing.async", title="Cannot be closed", version="1.0.0")
+class ClosingInLoop:
+    async def run(self) -> None: ...
+
+    async def close(self) -> None:
+        raise Closing.how
 
 
 @plugin("counter", title="Counter", version="1.0.0")

@@ -132,11 +132,34 @@ async def test_what_a_failure_means(shop: Shop, plugin: str, how: str, code: str
     assert "secret of the author" not in found.message, "nobody has said that it may be shown"
 
 
-@pytest.mark.parametrize(("plugin", "code"), [("fail", "PLUGIN_FAILED"), ("fail.async", "PLUGIN_FAILED"), ("fail.process", "PLUGIN_CRASHED")])  # fmt: skip
-async def test_one_that_ends_the_program_ends_its_step(shop: Shop, plugin: str, code: str) -> None:
-    """`sys.exit` costs the step its attempt, and the node nothing."""
-    found, _ = await failed(shop, plugin, "exit")
-    assert found.code == code
+@pytest.mark.parametrize("how", ["exit", "interrupt", "panic", "exhausted"])
+@pytest.mark.parametrize("plugin", KINDS)
+async def test_one_that_ends_the_program_ends_its_step(shop: Shop, plugin: str, how: str) -> None:
+    """`sys.exit` and the like cost the step its attempt, and the node nothing."""
+    found, history = await failed(shop, plugin, how)
+    crashed = plugin == "fail.process" and how != "exhausted"
+    assert found.code == ("PLUGIN_CRASHED" if crashed else "PLUGIN_FAILED")
+    assert history == ["start", "fail_step", "fail_step"]
+
+
+async def test_a_validator_of_its_types_that_raises(shop: Shop) -> None:
+    """Is the plugin, too: its failure has the code of any other."""
+    instance = await run(shop, errand(call("rough", retryPolicy={"maxAttempts": 1})), rounds=1)
+    assert incident(instance).code == "PLUGIN_FAILED"
+
+
+@pytest.mark.parametrize("how", [ValueError, StopIteration, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_one_that_cannot_be_closed_is_in_nobodys_way(make_shop: MakeShop, how: type[BaseException]) -> None:
+    """The node goes down in good order, and closes the others."""
+    samples.Closing.how = how
+    shop = await make_shop(
+        samples.installed(samples.ClosingInThread, samples.ClosingInLoop, samples.Counter, samples.echo)
+    )
+    closed = samples.Counter.target.closed
+    for id in ("closing", "closing.async", "counter"):
+        await run(shop, {**errand(call(id)), "name": id.replace(".", "_")})
+    await asyncio.wait_for(executor(shop).close(), 4)
+    assert samples.Counter.target.closed == closed + 1
 
 
 @pytest.mark.parametrize("plugin", ["unmade", "cancels"])

@@ -110,7 +110,9 @@ def _load(id: str, entries: list[EntryPoint]) -> Found | Broken:
         return _broken(id, first, f"More than one package brings it: {', '.join(names)}. Uninstall all but one.")
     try:
         plugin = first.load()
-    except (Exception, SystemExit) as error:  # whatever the package does, the node starts
+    except KeyboardInterrupt:  # of whoever starts the node
+        raise
+    except BaseException as error:  # whatever the package does, the node starts
         return _broken(id, first, f"It cannot be imported: {type(error).__name__}: {error}")
     if not isinstance(plugin, Plugin):
         return _broken(

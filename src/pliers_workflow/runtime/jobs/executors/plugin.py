@@ -31,7 +31,7 @@ from pliers_workflow.storage import canonical
 from ... import tracing
 from ...plugins import process
 from ...plugins.calls import GOODBYE, Calls, start_thread
-from ..failures import StepFailure
+from ..failures import Postponed, StepFailure
 from ..outputs import Unkept, as_json
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ class PluginExecutor:
             try:
                 async with asyncio.timeout(GOODBYE):
                     await _closed(id, close)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                _log.warning("plugin_not_closed", plugin=id, error="it cancelled itself")
             except Exception:
                 _log.exception("plugin_not_closed", plugin=id)
 
@@ -128,6 +133,10 @@ class PluginExecutor:
             return output_of(found.plugin, value)
         except PluginFailure as failure:
             raise _failed(failure) from failure
+        except (StepFailure, Postponed):
+            raise
+        except Exception as error:  # of a validator or a serializer of its types
+            raise _explained(found, error) from None
         finally:
             context.cancel()
 
@@ -135,7 +144,9 @@ class PluginExecutor:
         try:
             call, _ = self._make(found)
             return await call(**called)
-        except (Exception, SystemExit, Cancelled) as error:  # one that ends itself must not end the node
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # one that ends itself, or falls in a library of another language, ends no node
             raise _explained(found, error) from None
 
     def _called(self, found: Found, called: dict[str, Any]) -> Any:
@@ -157,7 +168,12 @@ class PluginExecutor:
 async def _closed(id: str, close: Callable[[], Any]) -> None:
     """Call a plugin's `close`: asynchronous in the loop, else in a thread, because it may wait."""
     if inspect.iscoroutinefunction(close):
-        await close()
+        try:
+            await close()
+        except (Exception, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise _fell(error) from error
         return
     ended = asyncio.get_running_loop().create_future()
 
@@ -167,10 +183,17 @@ async def _closed(id: str, close: Callable[[], Any]) -> None:
         if error is None:
             ended.set_result(None)
         else:
-            ended.set_exception(error)
+            ended.set_exception(_fell(error))
 
     if start_thread(f"closing {id}", close, tell):
         await ended
+
+
+def _fell(error: BaseException) -> Exception:
+    """What may end neither the node's loop nor its going down; a future takes no StopIteration."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"it raised {type(error).__name__}")
 
 
 def _in_thread(found: Found) -> bool:
