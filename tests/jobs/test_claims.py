@@ -374,7 +374,7 @@ async def test_no_more_than_the_limit_run(pool: Any, claimer: Claimer, limits: S
 
     for step in held[:2]:
         await claimer.finish(step)
-        await release(pool, "default", step.queue, step.id)
+        await release(pool, "default", step.queue, step.id, step.token)
     for one in (claimer, other):
         one.claims.reopen("default", "http")
     rounds = await asyncio.gather(claimer(9, "http"), other(9, "http"))
@@ -393,6 +393,26 @@ async def test_a_silent_workers_slots_are_free_again(
     assert await Claimer(pool, "two")(3) == []
     await pool.execute("UPDATE step_slots SET until = now() - interval '1 s'")
     assert len(await Claimer(pool, "three")(3)) == 1
+
+
+async def test_whoever_is_late_keeps_the_place_of_the_next(
+    pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal
+) -> None:
+    """The next attempt of a step is the same job: its place is not given back by the attempt before."""
+    from pliers_workflow.runtime.jobs.limits import release
+
+    await limits.put(admin, "http", max_running=2, rate=None, per_seconds=None)
+    await fill(pool, 1)
+    (late,) = await claimer(1)
+    await pool.execute(  # it has failed, and is written anew
+        "UPDATE workflow_jobs SET lease_owner = NULL, lease_until = NULL, fencing_token = fencing_token + 1"
+    )
+    (step,) = await Claimer(pool, "two")(1)
+    assert step.id == late.id
+    await release(pool, "default", late.queue, late.id, late.token)
+    assert (await limits.get("default", "http")).running == 1
+    await release(pool, "default", step.queue, step.id, step.token)
+    assert (await limits.get("default", "http")).running == 0
 
 
 async def test_a_type_bounds_all_its_queues(pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal) -> None:

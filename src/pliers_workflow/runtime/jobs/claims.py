@@ -254,7 +254,7 @@ class StepClaims:
             if not fitting:
                 return []
             claimed = await self._take(connection, tenant_id, fitting, owner, lease, limited=True)
-            await limits.take(connection, tenant_id, free, [step.id for step in claimed], lease)
+            await limits.take(connection, tenant_id, free, [(step.id, step.token) for step in claimed], lease)
         return claimed
 
     async def _take(

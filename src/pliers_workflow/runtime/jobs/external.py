@@ -238,7 +238,7 @@ class ExternalTasks:
             )  # fmt: skip
             for step in steps:
                 if step.limited:
-                    await self._release(tenant_id, step.queue, step.id)
+                    await self._release(tenant_id, step.queue, step.id, step.token)
         self._claims.sweep()  # they may lie behind the marks
 
     # -- what workers say ----------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class ExternalTasks:
             )  # fmt: skip
         if held.limited:
             with contextlib.suppress(*DATABASE_AWAY):
-                await self._release(tenant_id, held.queue, task_id)
+                await self._release(tenant_id, held.queue, task_id, token.fencing)
         if settled is Settled.GONE:
             with contextlib.suppress(*DATABASE_AWAY):
                 await self._pool.execute(_steps_sql.drop_claimed, tenant_id, [task_id], [token.fencing])
@@ -352,8 +352,8 @@ class ExternalTasks:
         _log.info("external_task_settled", step=attempt, user=principal.user_id)
         return False
 
-    async def _release(self, tenant_id: str, queue: str, task_id: str) -> None:
-        await limits.release(self._pool, tenant_id, queue, task_id)
+    async def _release(self, tenant_id: str, queue: str, task_id: str, token: int) -> None:
+        await limits.release(self._pool, tenant_id, queue, task_id, token)
         self._claims.reopen(tenant_id, queue)
 
 

@@ -99,19 +99,24 @@ async def hold(connection: Connection, tenant_id: str, queue: str) -> Free | Non
     return Free(count, slots, tuple(row["queue"] for row in rows if row["rate"] is not None), wait)
 
 
-async def take(connection: Connection, tenant_id: str, free: Free, jobs: Sequence[str], lease: timedelta) -> None:
-    """Put so many steps on the limits' account, in the transaction that holds them."""
+async def take(
+    connection: Connection, tenant_id: str, free: Free, jobs: Sequence[tuple[str, int]], lease: timedelta
+) -> None:
+    """Put claimed jobs (id, fencing token) on the limits' account, in the transaction that holds them."""
     if not jobs:
         return
+    ids, tokens = zip(*jobs, strict=True)
     for key in free.slots:
-        await connection.execute(_sql.take_slots, tenant_id, key, list(jobs), lease)
+        await connection.execute(_sql.take_slots, tenant_id, key, ids, tokens, lease)
     if free.rates:
         await connection.execute(_sql.take_tokens, tenant_id, list(free.rates), len(jobs))
 
 
-async def release(connection: Connection | asyncpg.Pool[Any], tenant_id: str, queue: str, job_id: str) -> None:
-    """A step of a limited queue runs no more."""
-    await connection.execute(_sql.release, tenant_id, list(keys_of(queue)), job_id)
+async def release(
+    connection: Connection | asyncpg.Pool[Any], tenant_id: str, queue: str, job_id: str, token: int
+) -> None:
+    """A step of a limited queue runs no more for whoever claimed it under this token."""
+    await connection.execute(_sql.release, tenant_id, list(keys_of(queue)), job_id, token)
 
 
 async def known(connection: Connection) -> dict[str, frozenset[str]]:

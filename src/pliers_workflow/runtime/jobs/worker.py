@@ -335,7 +335,7 @@ class StepWorker:
 
     async def _release(self, step: ClaimedStep) -> None:
         with contextlib.suppress(*DATABASE_AWAY):
-            await limits.release(self._pool, step.tenant_id, step.queue, step.id)
+            await limits.release(self._pool, step.tenant_id, step.queue, step.id, step.token)
         self._claims.reopen(step.tenant_id, step.queue)
 
     # -- holding -------------------------------------------------------------------------------------------------------

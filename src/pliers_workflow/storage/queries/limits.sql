@@ -20,9 +20,9 @@ WHERE tenant_id = $1 AND queue = ANY ($2::text[]) AND until > now()
 GROUP BY queue;
 
 -- name: take_slots
-INSERT INTO step_slots (tenant_id, queue, job_id, until)
-SELECT $1, $2, j.id, now() + $4::interval FROM unnest($3::uuid[]) AS j (id)
-ON CONFLICT (tenant_id, queue, job_id) DO UPDATE SET until = excluded.until;
+INSERT INTO step_slots (tenant_id, queue, job_id, fencing_token, until)
+SELECT $1, $2, j.id, j.token, now() + $5::interval FROM unnest($3::uuid[], $4::bigint[]) AS j (id, token)
+ON CONFLICT (tenant_id, queue, job_id) DO UPDATE SET until = excluded.until, fencing_token = excluded.fencing_token;
 
 -- name: take_tokens
 UPDATE step_limits
@@ -31,7 +31,9 @@ SET tokens = least(rate, tokens + date_part('epoch', clock_timestamp() - refille
 WHERE tenant_id = $1 AND queue = ANY ($2::text[]);
 
 -- name: release
-DELETE FROM step_slots WHERE tenant_id = $1 AND queue = ANY ($2::text[]) AND job_id = $3::text::uuid;
+-- Of this claim: the next attempt of the step may have taken its place over already.
+DELETE FROM step_slots
+WHERE tenant_id = $1 AND queue = ANY ($2::text[]) AND job_id = $3::text::uuid AND fencing_token IN (0, $4);
 
 -- name: sweep
 -- Slots of workers that fell silent; they count for nothing any more.
