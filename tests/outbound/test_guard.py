@@ -25,7 +25,8 @@ def test_examples_in_the_docstrings(module: object) -> None:
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
-        "64:ff9b::7f00:1", "2002:7f00:1::1",
+        "64:ff9b::7f00:1", "2002:7f00:1::1", "64:ff9b:1::7f00:1", "64:ff9b:1:fffe::a9fe:a9fe", "::127.0.0.1",
+        "::ffff:0:169.254.169.254", "fec0::1", "3fff::1", "5f00::1", "4000::1",
     ],
 )  # fmt: skip
 def test_what_is_not_public_is_refused(address: str) -> None:
@@ -36,7 +37,9 @@ def test_what_is_not_public_is_refused(address: str) -> None:
     assert not refused.value.retryable
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34"])
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::93.184.216.34"]
+)
 def test_what_is_public_is_called(address: str) -> None:
     """The internet is open by default."""
     assert Guard(OutboundSettings()).choose("example.com", 443, [address]) == [address]

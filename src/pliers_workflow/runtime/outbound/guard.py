@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
+#: What of IPv6 is given out to be reached by anybody. What lies beside it (site-local, IPv4-compatible, NAT64 prefixes of
+#: one's own …) may be routed in somebody's network, and not all Python releases know it.
+_UNICAST: Final = IPv6Network("2000::/3")
+_DOCUMENTATION: Final = IPv6Network("3fff::/20")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _WITH_PORT: Final = re.compile(r"(?P<host>[^:\[\]]+):(?P<port>\d{1,5})")
 
@@ -88,13 +92,15 @@ def is_public(address: Address) -> bool:
 
     >>> is_public(ip_address("93.184.216.34")), is_public(ip_address("169.254.169.254")), is_public(ip_address("::1"))
     (True, False, False)
-    >>> is_public(ip_address("64:ff9b::a00:1"))
-    False
+    >>> is_public(ip_address("64:ff9b::a00:1")), is_public(ip_address("fec0::1"))
+    (False, False)
     """
     address, *inner = embedded(address)
     # The ranges of embedded addresses are themselves not all called global; what counts is what is inside.
     if inner:
         return all(is_public(one) for one in inner)
+    if isinstance(address, IPv6Address) and (address not in _UNICAST or address in _DOCUMENTATION):
+        return False
     return address.is_global and not address.is_multicast
 
 
