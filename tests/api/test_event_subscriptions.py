@@ -49,6 +49,8 @@ async def test_operators_keep_them_and_auditors_see_them(company: World) -> None
         ({"sink": {**HOOK, "headers": {"Webhook-Id": "mine"}}}, "/sink/headers"),
         ({"sink": {**HOOK, "headers": {"X-A": "one\r\nX-B: two"}}}, "/sink/headers"),
         ({"sink": {**HOOK, "secret": "short"}}, "/sink/secret"),
+        ({"sink": {"type": "webhook", "url": "https://xn--a/"}}, "/sink/url"),
+        ({"sink": {"type": "webhook", "url": "https://hooks..example.com/"}}, "/sink/url"),
         ({"sink": {"type": "nats", "servers": ["http://nats.example.com"]}}, "/sink/servers"),
         ({"sink": {"type": "nats", "servers": ["nats://u:p@nats.example.com"]}}, "/sink/servers"),
         ({"sink": {"type": "nats", "servers": ["nats://nats.example.com"], "subject": "a.{name}"}}, "/sink/subject"),

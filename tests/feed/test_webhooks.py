@@ -7,12 +7,15 @@ import base64
 import hmac
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from pliers_workflow.runtime.feed.cloudevents import MEDIA_TYPE
+from pliers_workflow.runtime.outbound.client import Received
+from pliers_workflow.runtime.subscriptions.transports.webhook import RETRY_AFTER_MAX, _retry_after
 from tests.outbound.server import OutsideServer, Request, outside, reply
 
 from .conftest import until
@@ -157,6 +160,20 @@ async def test_rotating_the_secret(sender: Sender, receiver: OutsideServer) -> N
     await until(lambda: len(receiver.requests) == 2)
     only = signatures(receiver.requests[1], again["secret"])
     assert receiver.requests[1].headers["webhook-signature"] == only
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0), ("1e9", RETRY_AFTER_MAX), ("nan", None), ("soon", None), ("-1", 0.0),
+        ("Mon, 02 Mar 2026 09:00:30 GMT", 30.0), ("Mon, 02 Mar 2026 08:00:00 GMT", 0.0),
+        ("Mon, 02 Mar 2026 09:00:30 +99999999999999999999", None), ("Mon, 02 Mar 99999999999999 09:00:30 GMT", None),
+    ],
+)  # fmt: skip
+def test_how_long_a_receiver_asks_to_wait(value: str, seconds: float | None) -> None:
+    """Seconds or a date, within an hour; what is neither asks for nothing, and is no error of the engine's."""
+    answer = Received(429, {"retry-after": value}, b"")
+    assert _retry_after(answer, datetime(2026, 3, 2, 9, tzinfo=UTC)) == seconds
 
 
 async def test_410_disables_at_once(sender: Sender, receiver: OutsideServer) -> None:

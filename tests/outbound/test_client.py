@@ -176,13 +176,31 @@ async def test_a_server_that_answers_twice_and_code_that_is_not_asynchronous(ser
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ftp://x/", "http://", "file:///etc/passwd", "http://user:pass@example.com/", "x" * 100_000]
+    "url",
+    [
+        "",
+        "ftp://x/",
+        "http://",
+        "file:///etc/passwd",
+        "http://user:pass@example.com/",
+        "x" * 100_000,
+        "http://a..b/",
+        "http://./",
+        f"http://{'a' * 64}.example.com/",
+        "http://xn--a/",
+    ],
 )
 async def test_what_is_no_address(outbound: Outbound, url: str) -> None:
     """An address that cannot be called is the author's mistake; trying again does not help."""
     error = await failure(outbound, "GET", url)
     assert (error.code, error.retryable) == ("HTTP_INVALID_URL", False)
     assert len(error.message) < 600
+
+
+async def test_a_body_that_is_not_as_long_as_its_header_says(outbound: Outbound, server: OutsideServer) -> None:
+    """Is an exchange that broke off, as any other."""
+    error = await failure(outbound, "POST", server.url, headers={"Content-Length": "5"}, content=b"abc")
+    assert error.code == "HTTP_PROTOCOL"
 
 
 async def test_headers_that_break_out(outbound: Outbound, server: OutsideServer) -> None:

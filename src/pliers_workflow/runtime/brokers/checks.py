@@ -95,7 +95,7 @@ async def check_permitted(address: Address, guard: Guard) -> None:
     for host, port in address.hosts:
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             message = f"The host {host} has no address: {error}"
             raise OutboundError("HTTP_UNRESOLVED", message, retryable=True) from None
         chosen = guard.choose(host, port, [str(resolved[0]) for *_, resolved in found])

@@ -103,9 +103,12 @@ def check_url(url: str) -> httpx.URL:
     """Read an address that can be called: http or https, a host, no user or password. Raises OutboundError."""
     try:
         read = httpx.URL(url)
+        host = read.host
+        # As whoever resolves it will do; a label that is empty or too long is refused there, and not as an error of the network.
+        read.raw_host.decode("ascii").encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError, ValueError) as error:
         raise OutboundError("HTTP_INVALID_URL", f"{url[:200]!r} is no address: {error}", retryable=False) from None
-    if read.scheme not in ("http", "https") or not read.host:
+    if read.scheme not in ("http", "https") or not host:
         raise OutboundError(
             "HTTP_INVALID_URL", f"{url[:200]!r} is no address of http or https with a host.", retryable=False
         )

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+import h11
 import httpcore
 import httpx
 
@@ -39,6 +40,8 @@ def _as_httpx() -> Iterator[None]:
         yield
     except OutboundError as error:
         raise ForbiddenAddress(error) from None
+    except h11.ProtocolError as error:  # httpcore lets it out where a body ends too soon for its `Content-Length`
+        raise httpx.LocalProtocolError(str(error)) from error
     except tuple(getattr(httpcore, name) for name in _ERRORS) as error:
         for kind in type(error).__mro__:
             if kind.__name__ in _ERRORS:
@@ -100,7 +103,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
                 resolved = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"resolving {host} took too long") from None
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: the name has a label that no name may have
             resolved = []
         error: Exception | None = None
         for address in self._guard.choose(host, port, (str(entry[4][0]) for entry in resolved)):
@@ -181,7 +184,7 @@ class _GuardedSyncNetwork(httpcore.NetworkBackend):
         """Connect to the first address of a host that may be called and answers."""
         try:
             resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: the name has a label that no name may have
             resolved = []
         error: Exception | None = None
         for address in self._guard.choose(host, port, (str(entry[4][0]) for entry in resolved)):

@@ -80,6 +80,6 @@ def _retry_after(received: Received, now: datetime) -> float | None:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(value) - now).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX) if seconds == seconds else None
