@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def test_a_finding_has_a_hint_for_people(tmp_path: Path) -> None:
         ('{"a": 1, "a": 2}', "twice"),
         ('{"a": NaN}', "NaN"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "9" * 5_000 + "}", "5,000 digits"),
     ],
 )
 def test_what_is_no_json_is_explained(text: str, says: str) -> None:
@@ -302,8 +304,46 @@ def test_tokens_and_tenants_are_made(database: str) -> None:
     tenant = pliers("tenant", "create", "acme", "--database-url", database)
     assert tenant.returncode == 0, tenant.stderr
     assert tenant.stdout.startswith("pliers_")
-    assert "acme" in one_sentence(pliers("tenant", "create", "acme", "--database-url", database), 3)
-    one_sentence(pliers("token", "create", "--user", "ada", "--permission", "king", "--database-url", database), 3)
+    assert "acme" in one_sentence(pliers("tenant", "create", "acme", "--database-url", database), 1)
+    one_sentence(pliers("token", "create", "--user", "ada", "--permission", "king", "--database-url", database), 2)
+    ran = pliers("token", "create", "--user", "ada", "--tenant", "nobody_s", "--database-url", database)
+    assert "There is no tenant nobody_s" in one_sentence(ran, 1)
+    one_sentence(pliers("token", "create", "--user", "a b", "--database-url", database), 2)
+    ran = pliers("token", "create", "--user", "ada", "--expires-days", "99999999999", "--database-url", database)
+    assert "365,000" in one_sentence(ran, 2)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "hint"),
+    [
+        ("postgresql://ada:secret#1@localhost/pliers", "%23"),
+        ("postgresql://ada:secret/1@localhost/pliers", "%2F"),
+        ("postgresql://localhost:port/pliers", "1 to 65535"),
+        ("postgresql://localhost:99999/pliers", "1 to 65535"),
+        ("postgresql://[::1/pliers", "in brackets"),
+    ],
+)
+def test_a_dsn_that_cannot_be_read_is_explained(dsn: str, hint: str) -> None:
+    """Given on the command line or as a setting: what to look for, and nothing of what may be a password."""
+    said = one_sentence(pliers("migrate", "--database-url", dsn), 3)
+    assert hint in said
+    assert "secret" not in said
+    assert hint in one_sentence(pliers("serve", "--port", "0", env={**os.environ, "PLIERS_DATABASE__URL": dsn}), 3)
+
+
+def test_a_port_that_is_none_is_refused_before_the_demo_begins(tmp_path: Path) -> None:
+    """Nothing is started and no folder is made."""
+    ran = pliers("demo", "--port", "99999", "--exit", "--data", str(tmp_path / "demo"))
+    assert ran.returncode == 2
+    assert "65535" in ran.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_closed_standard_input_is_explained() -> None:
+    """As `pliers validate - <&-` has it."""
+    command = f"exec {shlex.quote(sys.executable)} -m pliers_workflow validate - <&-"
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "standard input is closed" in one_sentence(ran, 2)
 
 
 def test_an_address_nobody_can_listen_on_is_explained(empty_database: str) -> None:

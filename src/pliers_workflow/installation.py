@@ -25,6 +25,10 @@ _NOBODY = str(UUID(int=0))
 _CONNECTIONS_SPARE = 20
 
 
+class BadDsn(Exception):
+    """What should name a database cannot be read; the message says what to look for, and nothing of what it holds."""
+
+
 def database(url: str = "", folder: Path | None = None) -> AbstractAsyncContextManager[str]:
     """
     A DSN to work with; an embedded server that was started for it is stopped at the end.
@@ -44,8 +48,27 @@ def whereabouts(url: str = "", folder: Path | None = None) -> str | Path:
     if not url and folder is None:
         url = settings.url
     if url:
+        _check_dsn(url)
         return url
     return folder or (Path(settings.embedded_folder) if settings.embedded_folder else default_folder())
+
+
+def _check_dsn(dsn: str) -> None:
+    """Refuse what the driver would fail at without a word of use: it takes a part of an unescaped password for a port."""
+    from urllib.parse import urlsplit
+
+    try:
+        hosts = urlsplit(dsn).netloc.rpartition("@")[2]
+    except ValueError:
+        raise BadDsn(
+            "the DSN is not usable: an IPv6 address stands in brackets, as in postgresql://[::1]:5432/pliers."
+        ) from None
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
+    if not all(port == "" or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536) for port in ports):
+        raise BadDsn(
+            "the DSN is not usable: after the host's colon stands no port (1 to 65535). Check it; in a user's name or a "
+            "password, `#`, `/`, `?`, `@` and `:` are written as %23, %2F, %3F, %40 and %3A."
+        )
 
 
 @asynccontextmanager

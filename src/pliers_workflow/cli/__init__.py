@@ -238,7 +238,9 @@ def demo(
     submissions: Annotated[
         int, typer.Option("--submissions", min=1, max=100_000, help="How many to push through.")
     ] = 300,
-    port: Annotated[int, typer.Option("--port", help="Where to listen; the next free port if it is busy.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", help="Where to listen; the next free port if it is busy.", min=0, max=65535)
+    ] = 8080,
     database_url: DatabaseUrl = "",
     data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its database.")] = Path(".pliers"),
 ) -> None:

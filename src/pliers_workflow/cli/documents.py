@@ -12,6 +12,8 @@ from .problems import Problem
 
 #: bytes; a definition may have 1 MB, a list of events some more
 _SIZE_MAX = 32 * 1024 * 1024
+#: of a number; what it is used for may allow less
+_DIGITS_MAX = 1_000
 
 
 def read_json(name: str, what: str) -> Any:
@@ -21,6 +23,8 @@ def read_json(name: str, what: str) -> Any:
     Raises `Problem` with file, line and column.
     """
     if name == "-":
+        if sys.stdin is None:
+            raise Problem(f"standard input is closed; name the {what} as a JSON file")
         raw, place = sys.stdin.buffer.read(_SIZE_MAX + 1), "standard input"
     else:
         place = name
@@ -52,13 +56,21 @@ def read_option(text: str, option: str) -> Any:
 def parse_json(text: str, place: str) -> Any:
     """Decode JSON exactly. Raises `Problem` with the place."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        return json.loads(
+            text, parse_int=_integer, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique,
+        )  # fmt: skip
     except json.JSONDecodeError as error:
         raise Problem(f"{place} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise Problem(f"{place} is nested too deeply to be read") from None
     except ValueError as error:
         raise Problem(f"{place} is not valid JSON: {error}") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS_MAX:
+        raise ValueError(f"a number has {len(digits):,} digits, and may have {_DIGITS_MAX:,} at most; write it as text")
+    return int(digits)
 
 
 def _refuse_constant(word: str) -> Any:

@@ -81,6 +81,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return unusable_settings(error), 2
     if isinstance(error, OSError):
         return f"{error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or text}", 2
+    if type(error).__module__ == "pliers_workflow.runtime.errors":
+        return text, 2 if type(error).__name__ == "InvalidError" else 1
     if module == "pliers_workflow":
         return text, 3
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from . import address
 from .problems import Problem
@@ -158,6 +158,9 @@ def migrate(*, database_url: str, data: Path | None, dry_run: bool) -> int:
     return 0
 
 
+#: a thousand years
+_EXPIRES_DAYS_MAX: Final = 365_000
+
 # -- tokens and tenants ------------------------------------------------------------------------------------------------
 
 
@@ -181,8 +184,10 @@ def create_token(
                 dsn, tenant=tenant, user=user, permissions=permissions, name=name, expires_days=expires_days
             )
 
-    if expires_days < 0:
-        raise Problem("--expires-days is a number of days, or 0 for a token that does not expire")
+    if not 0 <= expires_days <= _EXPIRES_DAYS_MAX:
+        raise Problem(
+            f"--expires-days is a number of days up to {_EXPIRES_DAYS_MAX:,}, or 0 for a token that does not expire"
+        )
     print(run(work()))
     return 0
 

@@ -36,7 +36,9 @@ class Base:
         """A transaction that has raised the directory revision: its lock puts the tenant's changes in a row."""
         async with self._pool.acquire() as connection, connection.transaction():
             if await connection.fetchval(sql.bump, principal.tenant_id) is None:
-                raise NotFoundError("unknown_tenant", "There is no such tenant any more.")
+                raise NotFoundError(
+                    "unknown_tenant", f"There is no tenant {principal.tenant_id}; check its id, or make it first."
+                )
             yield connection
 
     async def _find(
