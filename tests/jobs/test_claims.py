@@ -415,6 +415,28 @@ async def test_whoever_is_late_keeps_the_place_of_the_next(
     assert (await limits.get("default", "http")).running == 0
 
 
+async def test_what_was_claimed_before_the_database_went_away_is_run(
+    pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is this node's already: thrown away, its leases would lapse and each would have lost an attempt."""
+    from pliers_workflow.runtime.jobs import limits as module
+
+    await limits.put(admin, "script", max_running=5, rate=None, per_seconds=None)
+    await fill(pool, 10)
+    await fill(pool, 10, queue="script")
+
+    async def away(*_: Any) -> Any:
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "hold", away)
+        steps = await claimer(30)
+        assert Counter(step.queue for step in steps) == {"http": 10}
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+            await claimer(30)
+    assert Counter(step.queue for step in await claimer(30)) == {"script": 5}
+
+
 async def test_a_type_bounds_all_its_queues(pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal) -> None:
     """A limit for `plugin` is about all plugins together, beside one plugin's own."""
     await limits.put(admin, "plugin", max_running=4, rate=None, per_seconds=None)

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from msgspec import Struct
 
 from pliers_workflow.storage import queries
 
+from ..failures import DATABASE_AWAY
 from . import limits
 from .lanes import Ask, LaneKey, Lanes, Mark, Serves
 from .payloads import STEP, StepPayload, read_step
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..fold import Fold
 
+_log = structlog.get_logger(__name__)
 _sql: Final = queries.load("steps")
 
 #: Seconds between two looks for fresh lanes: at least, while nothing else is known to be due; and at most, while there is.
@@ -133,7 +136,26 @@ class StepClaims:
         Fewer than `room`: there is no more of them now (or, at worst for a second, none that this node knows of).
         """
         claimed: list[ClaimedStep] = []
-        span = timedelta(seconds=lease)
+        try:
+            await self._claim(claimed, room, serves, owner, timedelta(seconds=lease), tenant_id)
+        except DATABASE_AWAY as error:
+            if not claimed:
+                raise
+            # They are ours by now; nobody else would run them before their leases have lapsed, as attempts that were lost.
+            _log.warning("claim_cut_short", claimed=len(claimed), error=repr(error))
+            self.sweep()
+        return claimed
+
+    async def _claim(
+        self,
+        claimed: list[ClaimedStep],
+        room: int,
+        serves: Serves,
+        owner: str,
+        lease: timedelta,
+        tenant_id: str | None,
+    ) -> None:
+        """As `claim`; `claimed` grows with each statement that is committed."""
         await self._look(wanted=False)
         while len(claimed) < room:
             at = time.monotonic()
@@ -144,8 +166,7 @@ class StepClaims:
                 continue
             async with self._pool.acquire() as connection:
                 for tenant, asks in turns:
-                    claimed += await self._claim_from(connection, tenant, asks, owner, span)
-        return claimed
+                    await self._claim_from(claimed, connection, tenant, asks, owner, lease)
 
     def limits_of(self, tenant_id: str) -> frozenset[str]:
         """The keys of a tenant's limits, as far as this node knows."""
@@ -215,13 +236,18 @@ class StepClaims:
     # -- claiming ------------------------------------------------------------------------------------------------------
 
     async def _claim_from(
-        self, connection: Connection, tenant_id: str, asks: Sequence[Ask], owner: str, lease: timedelta
-    ) -> list[ClaimedStep]:
-        keys = self._limits.get(tenant_id)
-        if not keys:
-            return await self._take(connection, tenant_id, asks, owner, lease)
+        self,
+        claimed: list[ClaimedStep],
+        connection: Connection,
+        tenant_id: str,
+        asks: Sequence[Ask],
+        owner: str,
+        lease: timedelta,
+    ) -> None:
+        keys = self._limits.get(tenant_id, frozenset())
         free = [ask for ask in asks if not limits.limited(keys, ask.lane.queue)]
-        claimed = await self._take(connection, tenant_id, free, owner, lease) if free else []
+        if free:
+            claimed += await self._take(connection, tenant_id, free, owner, lease)
         bound: defaultdict[str, list[Ask]] = defaultdict(list)
         for ask in asks:
             if limits.limited(keys, ask.lane.queue):
@@ -232,7 +258,6 @@ class StepClaims:
             except BaseException:
                 self.sweep()  # what was claimed is free again, and may lie behind the marks
                 raise
-        return claimed
 
     async def _take_limited(
         self, connection: Connection, tenant_id: str, queue: str, asks: Sequence[Ask], owner: str, lease: timedelta

@@ -225,9 +225,17 @@ class JobService:
             for (tenant_id,) in await connection.fetch(_sql.tenants_with_due, low, self.kind, list(turns)):
                 turns[tenant_id] = (low, LOWEST_ID)
             for tenant_id, (since, since_id) in turns.items():
-                rows = await connection.fetch(
-                    _sql.claim_due, tenant_id, since, room, self._owner, self._lease, self.kind, since_id
-                )
+                try:
+                    rows = await connection.fetch(
+                        _sql.claim_due, tenant_id, since, room, self._owner, self._lease, self.kind, since_id
+                    )
+                except DATABASE_AWAY as error:
+                    self._swept_at = float("-inf")
+                    if not claimed:
+                        raise
+                    # What is ours by now is served; the rest is found by the next claim, from where this one began.
+                    _log.warning("claim_cut_short", kind=self.kind, error=repr(error))
+                    return claimed
                 jobs = sorted((ClaimedJob(*row) for row in rows), key=lambda job: (job.due_at, job.id))
                 if len(jobs) < room:
                     self._busy.pop(tenant_id, None)
