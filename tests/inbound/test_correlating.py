@@ -205,3 +205,13 @@ async def test_the_same_event_acts_once_on_an_instance(shop: Shop) -> None:
     again = await shop.event_row(row.id)
     assert (again.status, outcomes(again)) == ("matched", [("paid", "delivered")])
     await shop.check(order)
+
+
+async def test_a_key_that_no_database_holds(shop: Shop) -> None:
+    """An expression may put a NUL into it: the two are told by its hash, and the event is not owed for ever."""
+    trigger = {**PAID, "correlationKey": "event.data.order + '\\u0000'"}
+    keyed = [{"name": "order", "key": "string(data.order) + '\\u0000'"}]
+    order = await shop.order(await shop.publish(order_document(trigger, correlation=keyed)), "A1")
+    assert (await keys(shop, order))["order"].startswith("sha256:")
+    row = await shop.sent(event("e1", order="A1", amount=10))
+    assert (row.status, only(row).instance) == ("matched", order)

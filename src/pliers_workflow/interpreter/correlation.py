@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .draft import Draft
     from .instance import Instance
 
-#: Characters of a key; a longer one is known by its hash.
+#: Characters of a key; a longer one, and one with a NUL, which no database holds, is known by its hash.
 LENGTH_MAX: Final = 200
 
 
@@ -44,7 +44,9 @@ def key_text(value: Any) -> str | None:
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else canonical(value).decode()
-    return text if len(text) <= LENGTH_MAX else f"sha256:{sha256(text.encode()).hexdigest()}"
+    if len(text) <= LENGTH_MAX and "\0" not in text:
+        return text
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
 def keep_keys(draft: Draft, before: Instance) -> None:
