@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -34,6 +35,9 @@ _OPERATOR: Final = ("operator", "auditor")
 _any: Final = bodies.decoder(Any)
 #: headers of the binary form
 _PREFIX: Final = "ce-"
+#: a quoted string (RFC 9110, section 5.6.4), and what is escaped in it
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ESCAPED: Final = re.compile(r"\\(.)")
 
 
 @routes.post(
@@ -105,7 +109,7 @@ def _events(raw: RawBody) -> tuple[Incoming, ...]:
         return (cloudevents.structured(value),)
     try:
         attributes = {
-            name.removeprefix(_PREFIX): unquote(value, errors="strict")
+            name.removeprefix(_PREFIX): unquote(_unquoted(value), errors="strict")
             for name, value in raw.headers.items()
             if name.startswith(_PREFIX)
         }
@@ -121,6 +125,16 @@ def _events(raw: RawBody) -> tuple[Incoming, ...]:
         attributes, raw.content_type or None, raw.content, lambda body: bodies.decode(body, _any)
     )
     return (event,)
+
+
+def _unquoted(value: str) -> str:
+    """
+    A header's value that stands in quotes, without them, as the HTTP binding asks of receivers (section 3.1.3.2).
+
+    >>> _unquoted('"two words"'), _unquoted("plain")
+    ('two words', 'plain')
+    """
+    return _ESCAPED.sub(r"\1", value[1:-1]) if _QUOTED.fullmatch(value) else value
 
 
 # -- views ----------------------------------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufff
 _URI_REFERENCE: Final = re.compile(r"[^\s<>\"{}|\\^`]+")
 _JSON: Final = re.compile(r"(?:[a-z0-9.+-]+/(?:[a-z0-9.-]+\+)?json|text/json)\s*(?:;.*)?", re.IGNORECASE)
 _TEXT: Final = re.compile(r"text/.*", re.IGNORECASE)
+_CHARSET: Final = re.compile(r""";\s*charset\s*=\s*"?([^\s;"]+)""", re.IGNORECASE)
+#: charsets in which texts are read; Python knows many codecs more, and not all of them are charsets
+_CHARSETS: Final = re.compile(r"us-ascii|utf-?8|utf-16(?:le|be)?|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
 #: how an integer stands in the binary form
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,9}")
 _INT32: Final = 2**31
@@ -102,8 +105,8 @@ def binary(
     """
     Read an event whose attributes stand beside its body; they come without their prefix (`ce-`), in small letters.
 
-    A body of a JSON type becomes the data it describes (`decode` reads it and raises what it must), a text stays a text,
-    and anything else is given in base64. Raises InvalidError with all findings.
+    A body of a JSON type becomes the data it describes (`decode` reads it and raises what it must), a text stays a text
+    (by its `charset`), and anything else is given in base64. Raises InvalidError with all findings.
     """
     reader = _Reader("")
     given: dict[str, Any] = dict(attributes)
@@ -120,7 +123,7 @@ def binary(
     if body:
         if content_type is None or _JSON.fullmatch(content_type.strip()):
             given["data"] = decode(body)
-        elif _TEXT.fullmatch(content_type.strip()) and (text := _text(body)) is not None:
+        elif _TEXT.fullmatch(content_type.strip()) and (text := _text(body, content_type)) is not None:
             given["data"] = text
         else:
             given["data"] = b64encode(body).decode()
@@ -130,10 +133,20 @@ def binary(
     return incoming
 
 
-def _text(body: bytes) -> str | None:
+def _text(body: bytes, content_type: str) -> str | None:
+    """
+    A body of a type of text, in the charset that the type names; None where it is not in that, or we do not know it.
+
+    >>> _text("Größe".encode("latin-1"), "text/plain; charset=ISO-8859-1"), _text(b"a", "text/plain; charset=rot13")
+    ('Größe', None)
+    """
+    named = _CHARSET.search(content_type)
+    charset = named[1] if named is not None else "utf-8"
+    if not _CHARSETS.fullmatch(charset):
+        return None
     try:
-        return body.decode()
-    except UnicodeDecodeError:
+        return body.decode(charset)
+    except (UnicodeDecodeError, LookupError):
         return None
 
 
