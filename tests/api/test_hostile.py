@@ -165,6 +165,15 @@ async def test_nothing_is_answered_without_a_token(
         assert challenge in refused.headers["www-authenticate"]
 
 
+async def test_a_page_that_is_there_says_what_it_takes(world: World) -> None:
+    """Outside the REST API, too, 405 is not told as if nothing were there."""
+    for path in ("/docs", "/openapi.json", "/health/live"):
+        response = await world.http.post(path)
+        assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+        assert response.json()["detail"] == "This address takes GET and HEAD, but not POST."
+    assert (await world.http.post("/nonsense")).json()["code"] == "not_found"
+
+
 def forged(*key: object) -> str:
     """A cursor that nobody was given, in the form of ours."""
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")

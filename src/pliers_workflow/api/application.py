@@ -128,10 +128,10 @@ def worker_application(engine: Engine, *, lifespan: Lifespan | None = None) -> S
 async def _send_problem(request: Request, error: Exception) -> Response:
     """What lies outside the REST API and is not there, or does not take that method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    problem = ApiError(
-        "method_not_allowed" if status == 405 else "not_found",
-        "There is nothing here; /docs of a node with the API lists what is.",
-    )
+    if status == 405:
+        problem = ApiError("method_not_allowed", f"This address takes GET and HEAD, but not {request.method[:20]}.")
+    else:
+        problem = ApiError("not_found", "There is nothing here; /docs of a node with the API lists what is.")
     body = problem_body(problem, base=BASE, path=quote(request.url.path))
     headers = {"Allow": "GET, HEAD"} if status == 405 else None
     return Response(body, problem.kind.status, media_type="application/problem+json", headers=headers)
