@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.interpreter.building import accepted
+from tests.interpreter.building import accepted, refused, simulate
 from tests.interpreter.steps.working import at_work, call, data, incident, jobs, status, steps_at_work
 
 
@@ -352,6 +352,18 @@ def test_a_thousand_elements_that_take_no_time() -> None:
         loop({"type": "assign", "assignments": {"n": "data.n + line"}}), data={"n": 0, "lines": list(range(1000))}
     )
     assert (status(run), data(run)["n"]) == ("completed", 499_500)
+
+
+def test_many_runs_at_work_at_once_cost_what_they_take() -> None:
+    """Each event writes down all runs at work: loops inside loops come to the end of the budget before anybody waits."""
+    inner = loop({"type": "assign", "assignments": {"n": "1"}}, maxConcurrency=1000)
+    outer = loop({**inner, "id": "inner"}, itemName="row", indexName="at", maxConcurrency=1000)
+    states = {"work": {"properties": {"steps": [outer]}}, "end": {"type": "final"}}
+    run = simulate(states, [{"from": "work", "to": "end"}])
+    assert refused(run.start({"lines": list(range(100))}, "ada")).reason == "budget_exceeded"
+    run = simulate(states, [{"from": "work", "to": "end"}])
+    accepted(run.start({"lines": list(range(20))}, "ada"))
+    assert status(run) == "completed"
 
 
 def test_skipped_elements_are_null() -> None:

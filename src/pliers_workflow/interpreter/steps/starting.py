@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: What a begun step costs of the budget.
 STEP_COST = 10
+#: So many runs at work make everything that is done about steps cost one more.
+RUNS_PER_STEP = 8
 
 
 def work_off(draft: Draft) -> None:
@@ -49,7 +51,8 @@ def work_off(draft: Draft) -> None:
     agenda = draft.agenda
     while agenda:
         task, *arguments = agenda.popleft()
-        draft.budget.spend(1)
+        # Each event writes the runs down anew, so that with many of them at work everything costs more.
+        draft.budget.spend(1 + len(draft.instance.machine.steps) // RUNS_PER_STEP)
         _TASKS[task](draft, *arguments)
 
 
