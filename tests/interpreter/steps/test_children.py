@@ -115,6 +115,17 @@ def test_cancelling_travels_down() -> None:
     assert (len(sent(run)), incident(run).code) == (1, "TIMEOUT")
 
 
+def test_one_whose_step_took_too_long_is_cancelled_whatever_follows() -> None:
+    """Where what follows from that fails, an operator hears of it, and the other workflow does not go on for nobody."""
+    broken = {"type": "assign", "field": "n", "value": "data.missing"}
+    late = {"from": "work", "to": "end", "trigger": "error.step.travel", "actions": [broken]}
+    run = at_work(trip(timeoutMinutes=5), data={"days": 1}, more=[late])
+    run.advance(300_000)
+    assert incident(run).code == "execution_error"
+    (order,) = sent(run)
+    assert (order.instance, type(order.order)) == (start_of(run).instance, CancelInstance)
+
+
 def test_one_that_nobody_waits_for_is_on_its_own() -> None:
     """The step is done as soon as the other has started; neither is cancelled with the other."""
     run = at_work(

@@ -90,8 +90,13 @@ def apply_result(draft: Draft, run: StepRun, held: Held) -> None:
         failure,
         retryable=held.retryable,
         retry_after_ms=held.retry_after_ms,
-        abandoned=failure.code == "TIMEOUT",
+        abandoned=_is_timeout(held),
     )
+
+
+def _is_timeout(held: Held) -> bool:
+    """Whether the attempt was given up, and what was at work for it may be so still."""
+    return held.failure is not None and held.failure.code == "TIMEOUT"
 
 
 def clock_ran_out(draft: Draft, timer: Timer) -> None:
@@ -128,7 +133,7 @@ def cannot_apply(draft: Draft, run_id: str, held: Held, refusal: Refused) -> Non
     kept = refusal.reason is not Reason.DATA_TOO_LARGE or refusal.details.get("what") != "steps"
     if kept:
         hold(draft, run, held)
-    release(draft, run, abandoned=False)
+    release(draft, run, abandoned=_is_timeout(held))
     explanation = refusal.details.get("error") or refusal.details.get("explanation")
     failure = StepFailure(
         code=str(refusal.reason),
