@@ -99,7 +99,7 @@ def read_expected(path: Path, log: str) -> Expected:
         raise LogError(f"{path} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise LogError(
-            f"{path} is not an expectation: it needs start, table and logs as README describes ({type(error).__name__}: {error})"
+            f"{path} is not an expectation: it needs start, table and logs as docs/guides/replay.md describes ({type(error).__name__}: {error})"
         ) from None
     if not found:
         names = ", ".join(sorted(content["logs"])) or "none"
