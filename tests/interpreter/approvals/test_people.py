@@ -51,6 +51,7 @@ def test_nobody_to_ask_is_an_incident_at_once() -> None:
     assert (it.stage.status, it.run.status) == ("stuck", "stuck")
     incident = next(iter(it.instance.machine.incidents.values()))
     assert (incident.code, incident.state, incident.stage) == ("nobody_to_ask", "review", "one")
+    assert "When somebody is there, retry the incident" in incident.message
     assert "ada" in incident.message
 
 

@@ -154,8 +154,8 @@ def _nobody(draft: Draft, stage: Stage, vacant: list[Seat], problems: tuple[str,
     because = " ".join(["", *[f"{problem}." for problem in problems[:_PROBLEMS_TOLD]]])
     return (
         f"Stage `{stage.id}` has nobody to ask in the place of {names}: missing, inactive or not allowed to decide here, "
-        f"and so are the fallbacks and the definition's administrators.{because} Leave the state by another transition, "
-        "or cancel."
+        f"and so are the fallbacks and the definition's administrators.{because} When somebody is there, retry the incident; "
+        "or leave the state by another transition, or cancel."
     )
 
 
