@@ -43,12 +43,12 @@ async def test_plugins_are_listed_with_their_nodes(world: World) -> None:
     assert items == [
         {
             "id": "crm", "state": "broken", "version": None, "title": None, "description": None, "isolation": None,
-            "timeoutSeconds": None, "registeredAt": None,
+            "timeoutSeconds": None, "memoryMib": None, "registeredAt": None,
             "nodes": [{"name": node, "version": None, "state": "broken", "reason": "No licence.", "runsSteps": False}],
         },
         {
             "id": "price", "state": "ready", "version": "1.2.0", "title": "Price", "description": "Multiplies.",
-            "isolation": "thread", "timeoutSeconds": 60.0, "registeredAt": registered_at,
+            "isolation": "thread", "timeoutSeconds": 60.0, "memoryMib": None, "registeredAt": registered_at,
             "nodes": [{"name": node, "version": "1.2.0", "state": "ready", "reason": None, "runsSteps": True}],
         },
     ]  # fmt: skip

@@ -28,7 +28,7 @@ def blocks(guide: str, language: str) -> list[str]:
 def known(plugin: Plugin) -> KnownPlugin:
     """As a node knows it whose neighbour has it."""
     about = Description(
-        plugin.version, plugin.title, plugin.description, plugin.isolation, plugin.timeout, plugin.configuration_schema,
+        plugin.version, plugin.title, plugin.description, plugin.isolation, plugin.timeout, plugin.memory, plugin.configuration_schema,
         plugin.input_schema, plugin.output_schema, context().deadline,
     )  # fmt: skip
     return KnownPlugin(plugin.id, "ready", about, (Holder("n", "all", False, plugin.version, "ready", None),))

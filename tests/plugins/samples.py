@@ -186,6 +186,19 @@ def forks_elsewhere(input: dict[str, Any]) -> str:
     return "done"
 
 
+@plugin("hungry.process", title="Takes memory", version="1.0.0", isolation="process", memory=128)
+def hungry(input: dict[str, Any]) -> int:
+    kept = []
+    try:
+        for _ in range(input["mib"]):
+            kept.append(bytearray(1 << 20))
+    except MemoryError as error:
+        if input.get("wrapped"):
+            raise ValueError("something went wrong") from error
+        raise
+    return len(kept)
+
+
 @plugin("closing.process", title="Cannot be closed", version="1.0.0", isolation="process")
 class ClosingElsewhere:
     def run(self, input: dict[str, Any]) -> str:

@@ -200,6 +200,22 @@ async def test_what_a_process_leaves_behind_keeps_nobody_waiting(shop: Shop, tmp
         assert (incident(instance).code, "with status 7" in incident(instance).message) == ("PLUGIN_CRASHED", True)
 
 
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_memory_is_bounded(shop: Shop, wrapped: bool) -> None:
+    """One that needs more than it may have fails for good, however it tells; one that needs less does its work."""
+    step = call(
+        "hungry.process", inputMapping={"mib": "data.mib", "wrapped": "data.wrapped"}, outputMapping={"took": "output"},
+        retryPolicy={"maxAttempts": 3, "initialDelaySeconds": 0},
+    )  # fmt: skip
+    assert (await run(shop, errand(step), {"mib": 20, "wrapped": wrapped})).data["took"] == 20
+    instance = await run(shop, {**errand(step), "name": "more"}, {"mib": 500, "wrapped": wrapped})
+    found = incident(instance)
+    assert found.code == "MEMORY_EXCEEDED"
+    assert "128 MiB" in found.message
+    assert await shop.history(instance.id) == ["start", "fail_step"]
+    assert (await shop.engine.plugins.get("hungry.process")).about.memory == 128  # type: ignore[union-attr]  # it is known
+
+
 async def test_one_that_cannot_be_closed_has_done_its_work(shop: Shop, tmp_path: Path) -> None:
     """In a process it is closed after each attempt: what came of that counts, well or not. It is closed in its own loop."""
     step = call("closing.process", inputMapping={"how": "data.how"}, outputMapping={"made": "output"})

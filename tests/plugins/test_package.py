@@ -250,7 +250,7 @@ def test_the_command_lists_what_is_installed(site: Path) -> None:
     table = pliers()
     assert table.returncode == 1
     lines = table.stdout.splitlines()
-    assert lines[0].split() == ["ID", "STATE", "VERSION", "ISOLATION", "TIMEOUT"]
+    assert lines[0].split() == ["ID", "STATE", "VERSION", "ISOLATION", "TIMEOUT", "MEMORY"]
     assert [line.split()[:5] for line in lines if line.startswith("iban.scan")] == [
         ["iban.scan", "ready", "1.0.0", "process", "30"]
     ]

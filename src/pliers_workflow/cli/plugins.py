@@ -51,6 +51,7 @@ def _ready(found: Found) -> dict[str, Any]:
         "description": plugin.description,
         "isolation": plugin.isolation,
         "timeoutSeconds": plugin.timeout,
+        "memoryMib": plugin.memory,
         "entryPoint": found.entry_point,
         "package": found.distribution,
         "configurationSchema": plugin.configuration_schema,
@@ -70,15 +71,16 @@ def _broken(broken: Broken) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    lines = [("ID", "STATE", "VERSION", "ISOLATION", "TIMEOUT", "")]
+    lines = [("ID", "STATE", "VERSION", "ISOLATION", "TIMEOUT", "MEMORY", "")]
     for row in rows:
         timeout = f"{row['timeoutSeconds']:g} s" if "timeoutSeconds" in row else ""
+        memory = f"{row['memoryMib']} MiB" if row.get("memoryMib") else ""
         said = str(row.get("title") or row.get("reason", ""))
-        lines.append((row["id"], row["state"], row.get("version", ""), row.get("isolation", ""), timeout, said))
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+        lines.append((row["id"], row["state"], row.get("version", ""), row.get("isolation", ""), timeout, memory, said))
+    widths = [max(len(line[column]) for line in lines) for column in range(6)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        print("  ".join([*cells, line[5]]).rstrip())
+        print("  ".join([*cells, line[6]]).rstrip())
 
 
 def _shown(value: object) -> str:

@@ -24,6 +24,9 @@ from .context import Context
 #: The group of entry points in which plugins are found.
 GROUP: Final = "pliers.plugins"
 TIMEOUT_MAX: Final = 86_400.0
+#: MiB; below, Python itself has hardly room
+MEMORY_MIN: Final = 64
+MEMORY_MAX: Final = 1_048_576
 DESCRIPTION_MAX: Final = 10_000
 #: Bytes of JSON.
 SCHEMA_MAX: Final = 262_144
@@ -78,6 +81,7 @@ class Plugin:
         description: str = "",
         timeout: float = 60.0,
         isolation: Isolation = "thread",
+        memory: int | None = None,
     ) -> None:
         if not _ID.fullmatch(id):
             raise DeclarationError(
@@ -91,11 +95,19 @@ class Plugin:
             raise DeclarationError(f"The timeout of {id} is a number of seconds up to {TIMEOUT_MAX:,.0f}.")
         if isolation not in ("thread", "process"):
             raise DeclarationError(f"The isolation of {id} is `thread` or `process`, not {isolation!r}.")
+        if memory is not None:
+            if isolation != "process":
+                raise DeclarationError(f'The memory of {id} can be bounded with `isolation="process"` only.')
+            if isinstance(memory, bool) or not isinstance(memory, int) or not MEMORY_MIN <= memory <= MEMORY_MAX:
+                raise DeclarationError(
+                    f"The memory of {id} is a whole number of MiB from {MEMORY_MIN} to {MEMORY_MAX:,}."
+                )
         self.id = id
         self.title = title
         self.version = version
         self.timeout = float(timeout)
         self.isolation: Isolation = isolation
+        self.memory = memory
         self.target = target
         self.description = description or inspect.cleandoc(target.__doc__ or "")
         for text in (title, self.description):
@@ -140,19 +152,27 @@ def plugin(
     description: str = "",
     timeout: float = 60.0,
     isolation: Isolation = "thread",
+    memory: int | None = None,
 ) -> Callable[[Callable[..., Any] | type], Plugin]:
     """
     Declare a function, or a class with a method `run`, as a plugin.
 
     `id` is what a step's `pluginId` says, and the entry point's name. `description` is the docstring where none is given.
     `timeout` is in seconds for one attempt; the step's `timeoutMinutes` and the engine's `execution.max_step_execution_time`
-    may be shorter. A class is made once for each node (with `process`: once for each attempt), used by several attempts at a
+    may be shorter. `memory`, in MiB, bounds what a plugin in a process of its own may have. A class is made once for each node (with `process`: once for each attempt), used by several attempts at a
     time, and its `close` is called in the end. Raises `DeclarationError`.
     """
 
     def declare(target: Callable[..., Any] | type) -> Plugin:
         return Plugin(
-            target, id, title=title, version=version, description=description, timeout=timeout, isolation=isolation
+            target,
+            id,
+            title=title,
+            version=version,
+            description=description,
+            timeout=timeout,
+            isolation=isolation,
+            memory=memory,
         )
 
     return declare

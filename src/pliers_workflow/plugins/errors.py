@@ -10,6 +10,8 @@ from typing import Any, Final
 
 #: What a failure is called that has no code of its own.
 FAILED: Final = "PLUGIN_FAILED"
+#: What it is called when a plugin needs more memory than its declaration gives it.
+MEMORY_EXCEEDED: Final = "MEMORY_EXCEEDED"
 
 
 class PluginFailure(Exception):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -28,7 +30,7 @@ from pliers_workflow.exact import excerpt, told
 from .calling import arguments, failure_of, output_of
 from .context import Context
 from .declaring import Plugin
-from .errors import Cancelled, Permanent, PluginFailure, Retryable
+from .errors import MEMORY_EXCEEDED, Cancelled, Permanent, PluginFailure, Retryable
 
 
 class Request(Struct, frozen=True):
@@ -42,6 +44,8 @@ class Request(Struct, frozen=True):
     context: dict[str, Any]
     #: bytes of JSON
     output_size_max: int
+    #: MiB; None: no bound of its own
+    memory: int | None = None
 
 
 class Said(Struct, frozen=True, omit_defaults=True):
@@ -100,9 +104,59 @@ def load(entry_point: str) -> Plugin:
 
 
 def _outcome(request: Request, say: Any) -> Said:
+    """What came of it, within the memory that it may have."""
+    if request.memory is None:
+        return _run(request, say)
+    before = _bounded(request.memory)
+    try:
+        said = _run(request, say)
+    except Exception as error:
+        if not _is_short(error):
+            raise
+        said = None
+    finally:
+        # Whatever is said now must have room.
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    if said is None:
+        message = f"It needs more than the {request.memory} MiB of memory that its declaration gives it."
+        return _failed(Permanent(MEMORY_EXCEEDED, message))
+    return said
+
+
+def _bounded(memory: int) -> tuple[int, int]:
+    """
+    Bound this process, and each that it starts, before anything of the plugin is imported; gives the bound before.
+
+    What is bound is what is a process's own to write on (`RLIMIT_DATA`): not the code of libraries, nor address space that
+    is only set aside, of which there are gigabytes in any program with threads.
+    """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted, hard = memory * 1024 * 1024, before[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    return before
+
+
+def _is_short(error: BaseException | None) -> bool:
+    """Whether it was memory that was wanting, in this error or one that it stands for."""
+    for _ in range(10):
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        # As the loader of libraries says it.
+        if isinstance(error, ImportError) and ("annot allocate memory" in str(error) or "failed to map" in str(error)):
+            return True
+        if error is None:
+            return False
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _run(request: Request, say: Any) -> Said:
+    bounded = request.memory is not None
     try:
         plugin = load(request.entry_point)
     except Exception as error:
+        if bounded and _is_short(error):
+            raise
         return _failed(Retryable(f"The plugin cannot be loaded: {type(error).__name__}.", code="PLUGIN_NOT_LOADED"))
     log = logging.getLogger("pliers.plugins")
     log.setLevel(logging.INFO)
@@ -120,6 +174,8 @@ def _outcome(request: Request, say: Any) -> Said:
     except Cancelled:
         return _failed(Retryable("The plugin stopped because its time was up.", code="TIMEOUT"))
     except Exception as error:
+        if bounded and not isinstance(error, PluginFailure) and _is_short(error):
+            raise
         if not isinstance(error, PluginFailure):
             log.exception("%s failed", plugin.id)
         return _failed(failure_of(plugin, error))

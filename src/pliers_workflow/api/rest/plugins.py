@@ -48,6 +48,7 @@ def _summary(plugin: KnownPlugin) -> dict[str, Any]:
         "description": about and about.description,
         "isolation": about and about.isolation,
         "timeout_seconds": about and about.timeout,
+        "memory_mib": about and about.memory,
         "registered_at": about and about.registered_at,
         "nodes": [
             PluginNodeView(

@@ -64,6 +64,8 @@ class Description(Struct, frozen=True):
     isolation: str
     #: seconds
     timeout: float
+    #: MiB; None: no bound of its own
+    memory: int | None
     configuration_schema: dict[str, Any]
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
@@ -114,6 +116,7 @@ class PluginRegistry:
             _sql.register, [each.id for each in plugins], [each.version for each in plugins],
             [each.title for each in plugins], [each.description for each in plugins],
             [each.isolation for each in plugins], [each.timeout for each in plugins],
+            [each.memory for each in plugins],
             [_json(each.configuration_schema) for each in plugins], [_json(each.input_schema) for each in plugins],
             [_json(each.output_schema) for each in plugins],
         )  # fmt: skip

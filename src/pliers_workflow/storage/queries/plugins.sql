@@ -3,17 +3,18 @@
 
 -- name: register
 -- A node that has these plugins starts. The same version again replaces what was known of it. Served by plugins_pkey.
-INSERT INTO plugins (id, version, title, description, isolation, timeout, configuration_schema, input_schema, output_schema)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::json[], $8::json[],
-                     $9::json[])
+INSERT INTO plugins (id, version, title, description, isolation, timeout, memory,
+                     configuration_schema, input_schema, output_schema)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::integer[],
+                     $8::json[], $9::json[], $10::json[])
 ON CONFLICT (id, version) DO UPDATE
 SET title = excluded.title, description = excluded.description, isolation = excluded.isolation,
-    timeout = excluded.timeout, configuration_schema = excluded.configuration_schema,
+    timeout = excluded.timeout, memory = excluded.memory, configuration_schema = excluded.configuration_schema,
     input_schema = excluded.input_schema, output_schema = excluded.output_schema, seen_at = now();
 
 -- name: registered
 -- Every version of these plugins; null: of all. There are few rows. Served by plugins_pkey.
-SELECT id, version, title, description, isolation, timeout, configuration_schema::text AS configuration_schema,
+SELECT id, version, title, description, isolation, timeout, memory, configuration_schema::text AS configuration_schema,
        input_schema::text AS input_schema, output_schema::text AS output_schema, registered_at
 FROM plugins
 WHERE $1::text[] IS NULL OR id = ANY ($1)

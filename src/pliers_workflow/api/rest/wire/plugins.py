@@ -38,6 +38,8 @@ class PluginSummaryView(View, frozen=True, kw_only=True):
     isolation: Literal["thread", "process"] | None
     #: seconds for one attempt, where the step and the engine allow as much
     timeout_seconds: float | None
+    #: MiB that its process may have; null: no bound of its own
+    memory_mib: int | None
     #: since when this version is known
     registered_at: datetime | None
     nodes: list[PluginNodeView]

@@ -121,7 +121,9 @@ class PluginExecutor:
         if found.plugin.isolation == "process":
             asked = {**fields, "deadline": deadline.isoformat()}
             return _said(
-                await process.run(Request(found.entry_point, configuration, given, asked, self._output_size_max))
+                await process.run(
+                    Request(found.entry_point, configuration, given, asked, self._output_size_max, found.plugin.memory)
+                )
             )
         context = Context(**fields, deadline=deadline, log=_plugins_log)
         try:
