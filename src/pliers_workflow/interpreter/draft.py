@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 #: What can be put on the agenda; `interpreter.steps.starting` says what each comes to.
-Task: TypeAlias = Literal["start", "begin", "go_on", "complete", "fail", "propagate", "undo"]
+Task: TypeAlias = Literal["start", "begin", "begin_elements", "go_on", "complete", "fail", "propagate", "undo"]
 
 
 class Trigger(Struct, frozen=True):

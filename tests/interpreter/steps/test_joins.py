@@ -354,6 +354,15 @@ def test_a_thousand_elements_that_take_no_time() -> None:
     assert (status(run), data(run)["n"]) == ("completed", 499_500)
 
 
+def test_elements_that_take_no_time_may_be_many_at_once() -> None:
+    """Each is begun once: with a thousand places free that was looked at again and again."""
+    listed = {"n": 0, "lines": list(range(3000))}
+    run = at_work(
+        loop({"type": "assign", "assignments": {"n": "data.n + 1"}}, maxConcurrency=1000, id="each"), data=listed
+    )
+    assert (status(run), data(run)["n"]) == ("completed", 3000)
+
+
 def test_many_runs_at_work_at_once_cost_what_they_take() -> None:
     """Each event writes down all runs at work: loops inside loops come to the end of the budget before anybody waits."""
     inner = loop({"type": "assign", "assignments": {"n": "1"}}, maxConcurrency=1000)

@@ -127,9 +127,8 @@ def _for_each(draft: Draft, step: Step, work: ForEach, run: StepRun) -> None:
             output = [nothing if each is None else each.output for each in ended]
         draft.later("complete", run.id, output)
         return
-    free = work.concurrency - (run.position - run.done)
-    for index in range(run.position, run.position + min(free, len(run.items))):
-        draft.later("begin", work.step, run.id, run.state, None, index)
+    if run.items:
+        draft.later("begin_elements", run.id)
 
 
 def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:

@@ -94,8 +94,6 @@ def begin(
         if parent is None or parent.status not in ("open", "undoing"):
             return  # given up meanwhile
         if index is not None:
-            if parent.position != index:
-                return  # begun already
             loop = step_of(draft, parent).work
             assert isinstance(loop, ForEach)
             names = {loop.item: parent.items[0], loop.index: index}
@@ -129,6 +127,18 @@ def begin(
         if run.id not in draft.instance.machine.steps:
             draft.emit(StepStarted(run))
         draft.later("fail", run.id, failure_of(error, run))
+
+
+def begin_elements(draft: Draft, run_id: str) -> None:
+    """Begin as many further elements of a loop as may be at work at once."""
+    run = run_at_work(draft, run_id)
+    if run is None or run.status != "open":
+        return  # given up meanwhile
+    loop = step_of(draft, run).work
+    assert isinstance(loop, ForEach)
+    free = loop.concurrency - (run.position - run.done)
+    for index in range(run.position, run.position + min(free, len(run.items))):
+        begin(draft, loop.step, run.id, run.state, None, index)
 
 
 def begin_again(draft: Draft, run: StepRun) -> None:
@@ -189,6 +199,7 @@ _STARTS: dict[type, Callable[[Draft, Step, StepRun], None]] = {
 _TASKS: dict[str, Callable[..., None]] = {
     "start": start,
     "begin": begin,
+    "begin_elements": begin_elements,
     "go_on": go_on,
     "complete": complete,
     "fail": fail,
