@@ -22,6 +22,7 @@ from pliers_workflow.interpreter.commands import (
     UpdateData,
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime import aside as aside_module
 from pliers_workflow.runtime import pipeline as pipeline_module
 from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded
 from pliers_workflow.runtime.principal import Principal
@@ -508,6 +509,27 @@ async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWo
     )  # fmt: skip
     assert all(isinstance(answer, Accepted) for answer in answers), answers
     assert len(await world.check(started.instance.id)) == 4
+
+
+@pytest.mark.parametrize("error", [asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError])
+async def test_what_is_interpreted_alone_is_done_again_after_a_passing_error(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """As in a batch: the statement was rolled back, so nobody is told that the engine failed."""
+    world = await make_world(chart_weight_max=0)
+    await people_of_expenses(world)
+    started = await world.start(await world.publish(example("expense_report")))
+    save, errors = aside_module.save, [error("it passes")]
+
+    async def passing(*arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await save(*arguments)
+
+    monkeypatch.setattr(aside_module, "save", passing)
+    answer = await world.do(started.instance.id, "ada", FireTrigger("submit"))
+    assert isinstance(answer, Accepted)
+    assert len(await world.check(started.instance.id)) == 2
 
 
 async def test_a_connection_that_breaks_while_a_statement_is_prepared(

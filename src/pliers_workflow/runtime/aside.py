@@ -19,7 +19,7 @@ from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.parts import Unstorable
 
 from .answers import EngineError, InstanceTooNew, NotFound, OutcomeUnknown, Overloaded
-from .failures import CONNECTION_LOST, key_was_used, refuse
+from .failures import CONNECTION_LOST, TRANSIENT, key_was_used, refuse
 from .fold import Fold
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ class Aside:
         try:
             async with self._pool.acquire() as connection:
                 await self._commit_alone(connection, key, pending, fold.format)
+        except TRANSIENT as error:
+            _log.info("command_again", command=pending.command.id, error=repr(error))
+            self._queue.give_back(key, [pending])
         except CONNECTION_LOST:
             pending.uncertain = True
             self._queue.give_back(key, [pending])
