@@ -14,9 +14,11 @@ from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
+    FailStep,
     FireTimer,
     FireTrigger,
     RecordDecision,
+    ResolveIncident,
     ResumeInstance,
     SuspendInstance,
     UpdateData,
@@ -509,6 +511,32 @@ async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWo
     )  # fmt: skip
     assert all(isinstance(answer, Accepted) for answer in answers), answers
     assert len(await world.check(started.instance.id)) == 4
+
+
+async def test_when_an_instance_failed_is_kept_as_its_history_tells_it(world: World) -> None:
+    """Halted by an incident, changed meanwhile, by one command or several at once, and given up: each time the row is the fold."""
+    definition = await world.publish({
+        "name": "errand", "version": "1.0.0", "title": "Errand", "dataSchema": {"type": "object"},
+        "stateMachine": {
+            "initialState": "busy",
+            "states": {
+                "busy": {"properties": {"steps": [{"type": "external", "id": "run", "topic": "t"}]}},
+                "done": {"type": "final"},
+            },
+            "transitions": [{"from": "busy", "to": "done"}],
+        },
+    })  # fmt: skip
+    instance_id = (await world.start(definition, data={})).instance.id
+    failure = FailStep("step/1", 1, "GONE", "It is gone.", retryable=False)
+    orders = [failure, UpdateData(patch={"n": 1}), UpdateData(patch={"n": 2})]
+    answers = await asyncio.gather(*(world.do(instance_id, None, order) for order in orders))
+    assert all(isinstance(answer, Accepted) for answer in answers), answers
+    await world.check(instance_id)
+    answer = await world.do(instance_id, None, ResolveIncident("incident/1", "give_up", "no use"))
+    assert isinstance(answer, Accepted)
+    await world.check(instance_id)
+    failed_at = await world.engine.pool.fetchval("SELECT failed_at FROM workflow_instances WHERE id = $1", instance_id)
+    assert failed_at == answer.executed_at
 
 
 @pytest.mark.parametrize("error", [asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError])

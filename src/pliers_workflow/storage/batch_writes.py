@@ -108,13 +108,13 @@ class BatchWrites:
             self._rows["changed"].append((
                 tenant_id, after.id, before.revision, after.revision, directory_revision, history_hash,
                 after.status.value, current_state, after.previous_state, configuration, data, context, machine,
-                after.last_activity_at, timeout_at, after.assigned_to, after.title,
+                after.last_activity_at, timeout_at, after.failed_at, after.assigned_to, after.title,
             ))  # fmt: skip
         else:
             self._rows["created"].append((
                 tenant_id, after.id, after.revision, directory_revision, history_hash, after.status.value,
                 current_state, after.previous_state, configuration, data, context, machine,
-                after.last_activity_at, timeout_at, after.assigned_to, after.title, after.definition_id,
+                after.last_activity_at, timeout_at, after.failed_at, after.assigned_to, after.title, after.definition_id,
                 after.definition_name, after.version, after.submission_id, _encode(after.submission).decode(),
                 after.external_key, after.requester, after.created_by, after.created_at, after.started_at,
                 None if after.parent is None else after.parent.instance,

@@ -29,7 +29,7 @@ locked AS MATERIALIZED (
     FROM writer, given(
         tenant_id text, id uuid, base_revision int, revision int, directory_revision bigint, history_hash bytea,
         status text, current_state text, previous_state text, configuration text, data jsonb, context jsonb, machine jsonb,
-        last_activity_at timestamptz, timeout_at timestamptz, assigned_to uuid, title prose
+        last_activity_at timestamptz, timeout_at timestamptz, failed_at timestamptz, assigned_to uuid, title prose
     ) AS t
     JOIN workflow_instances i ON i.tenant_id = t.tenant_id AND i.id = t.id AND i.revision = t.base_revision
     JOIN tenants n ON n.id = t.tenant_id
@@ -55,7 +55,7 @@ locked AS MATERIALIZED (
         -- one that was queued begins with the first command that makes it anything else
         started_at = CASE WHEN l.current_state IS NULL THEN w.started_at ELSE coalesce(w.started_at, l.last_activity_at) END,
         completed_at = CASE WHEN l.status = 'completed' THEN coalesce(w.completed_at, l.last_activity_at) END,
-        failed_at = CASE WHEN l.status = 'failed' THEN coalesce(w.failed_at, l.last_activity_at) END,
+        failed_at = l.failed_at,
         cancelled_at = CASE WHEN l.status = 'cancelled' THEN coalesce(w.cancelled_at, l.last_activity_at) END
     FROM locked l
     WHERE w.tenant_id = l.tenant_id AND w.id = l.id
@@ -76,16 +76,17 @@ created AS (
            t.data, t.context, t.machine, t.last_activity_at, t.last_activity_at,
            t.timeout_at, t.assigned_to, t.title,
            CASE WHEN t.status = 'completed' THEN t.last_activity_at END,
-           CASE WHEN t.status = 'failed' THEN t.last_activity_at END,
+           t.failed_at,
            CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
            t.definition_id, t.definition_name, t.version, t.submission_id, t.submission, t.external_key,
            t.requester, t.created_by, t.created_at, t.started_at, t.parent_instance_id, t.parent_step
     FROM writer, given(
         tenant_id text, id uuid, revision int, directory_revision bigint, history_hash bytea, status text,
         current_state text, previous_state text, configuration text, data jsonb, context jsonb, machine jsonb,
-        last_activity_at timestamptz, timeout_at timestamptz, assigned_to uuid, title prose, definition_id uuid,
-        definition_name text, version text, submission_id uuid, submission jsonb, external_key prose, requester uuid,
-        created_by uuid, created_at timestamptz, started_at timestamptz, parent_instance_id uuid, parent_step text
+        last_activity_at timestamptz, timeout_at timestamptz, failed_at timestamptz, assigned_to uuid, title prose,
+        definition_id uuid, definition_name text, version text, submission_id uuid, submission jsonb, external_key prose,
+        requester uuid, created_by uuid, created_at timestamptz, started_at timestamptz, parent_instance_id uuid,
+        parent_step text
     ) AS t
     JOIN tenants n ON n.id = t.tenant_id
         AND (t.directory_revision IS NULL OR n.directory_revision = t.directory_revision)
