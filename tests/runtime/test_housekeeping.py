@@ -38,3 +38,19 @@ async def test_a_backup_keeps_no_upkeep_waiting_but_that_of_partitions(database:
         assert await engine.pool.fetchval("SELECT to_regclass($1) IS NOT NULL", _LAST)
     finally:
         await engine.close()
+
+
+async def test_more_keys_than_one_statement_takes_are_forgotten_in_one_round(database: str) -> None:
+    """Else a table whose keys come faster than a thousand a second would grow for ever."""
+    engine = await open_engine(Settings.model_validate({"database": {"url": database}}))
+    await engine.start(services=False)
+    try:
+        await engine.pool.execute(
+            "INSERT INTO idempotency_records (tenant_id, principal, route, key, body_hash, command_id, expires_at) "
+            "SELECT 'default', 'p', 'r', n::text, decode(repeat('00', 32), 'hex'), 'c', now() + n * interval '1 day' "
+            "FROM generate_series(-12000, 3) n"
+        )
+        assert await engine.housekeeping.tick()
+        assert await engine.pool.fetchval("SELECT count(*) FROM idempotency_records") == 3
+    finally:
+        await engine.close()
