@@ -369,7 +369,7 @@ def test_many_runs_at_work_at_once_cost_what_they_take() -> None:
     outer = loop({**inner, "id": "inner"}, itemName="row", indexName="at", maxConcurrency=1000)
     states = {"work": {"properties": {"steps": [outer]}}, "end": {"type": "final"}}
     run = simulate(states, [{"from": "work", "to": "end"}])
-    assert refused(run.start({"lines": list(range(100))}, "ada")).reason == "budget_exceeded"
+    assert refused(run.start({"lines": list(range(200))}, "ada")).reason == "budget_exceeded"
     run = simulate(states, [{"from": "work", "to": "end"}])
     accepted(run.start({"lines": list(range(20))}, "ada"))
     assert status(run) == "completed"

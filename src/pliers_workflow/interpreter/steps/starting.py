@@ -51,9 +51,13 @@ def work_off(draft: Draft) -> None:
     agenda = draft.agenda
     while agenda:
         task, *arguments = agenda.popleft()
-        # Each event writes the runs down anew, so that with many of them at work everything costs more.
-        draft.budget.spend(1 + len(draft.instance.machine.steps) // RUNS_PER_STEP)
+        draft.budget.spend(1 + _crowd(draft))
         _TASKS[task](draft, *arguments)
+
+
+def _crowd(draft: Draft) -> int:
+    """What everything costs more with many runs at work: each event writes them down anew."""
+    return len(draft.instance.machine.steps) // RUNS_PER_STEP
 
 
 def start_steps(draft: Draft, state: State) -> None:
@@ -87,7 +91,7 @@ def begin(
     given: dict[str, Any] | None = None,
 ) -> None:
     """Begin a step, or skip it, where its condition is false. `given`: further names for it and what is inside."""
-    draft.budget.spend(STEP_COST)
+    draft.budget.spend(STEP_COST + _crowd(draft))
     parent = run_at_work(draft, parent_id)
     names = given or {}
     if parent_id is not None:
