@@ -126,6 +126,21 @@ def test_one_whose_step_took_too_long_is_cancelled_whatever_follows() -> None:
     assert (order.instance, type(order.order)) == (start_of(run).instance, CancelInstance)
 
 
+def test_an_attempt_that_cannot_begin_is_not_taken_for_one_that_took_too_long() -> None:
+    """It is begun when an operator says so, and the data are mended."""
+    broken = {"type": "assign", "field": "n", "value": "data.missing"}
+    late = {"from": "work", "to": "end", "trigger": "error.step.travel", "actions": [broken]}
+    again = trip(failureHandling="retry", workflowId="{data.trip}")
+    run = at_work(again, data={"days": 1, "trip": "trip"}, more=[late])
+    accepted(run.give(FailStep(run.run_of("travel").id, 1, "SUB_WORKFLOW_FAILED", "no"), None))
+    accepted(run.update({"trip": None}))
+    run.advance(60_000)
+    assert incident(run).code == "execution_error"
+    accepted(run.resolve("retry", patch={"trip": "trip"}))
+    assert steps_at_work(run) == {"travel": "waiting"}
+    assert len([order for order in run.orders if isinstance(order, StartChild)]) == 2
+
+
 def test_one_that_nobody_waits_for_is_on_its_own() -> None:
     """The step is done as soon as the other has started; neither is cancelled with the other."""
     run = at_work(

@@ -123,22 +123,23 @@ def _timed_out(timer: Timer) -> Held:
     return Held(failure=StepFailure("TIMEOUT", f"The step did not end within {minutes:g} minutes."))
 
 
-def cannot_apply(draft: Draft, run_id: str, held: Held, refusal: Refused) -> None:
+def cannot_apply(draft: Draft, run_id: str, held: Held | None, refusal: Refused) -> None:
     """
     A result came, and what follows from it was refused: keep it, and let an operator know.
 
-    One for which there is no room any more is lost; the incident says so, and a retry has it done again.
+    One for which there is no room any more is lost; the incident says so, and a retry has it done again. `held` None:
+    there was none, its next attempt was due.
     """
     run = draft.instance.machine.steps[run_id]
     kept = refusal.reason is not Reason.DATA_TOO_LARGE or refusal.details.get("what") != "steps"
-    if kept:
+    if held is not None and kept:
         hold(draft, run, held)
-    release(draft, run, abandoned=_is_timeout(held))
+    release(draft, run, abandoned=held is not None and _is_timeout(held))
     explanation = refusal.details.get("error") or refusal.details.get("explanation")
     failure = StepFailure(
         code=str(refusal.reason),
         message=f"{refusal.reason.message}{f' ({explanation})' if isinstance(explanation, str) else ''}",
-        details={"result": "kept" if kept else "lost"},
+        details={} if held is None else {"result": "kept" if kept else "lost"},
         run=run.id,
         step_id=run.step_id,
         attempts=run.attempt - run.first_attempt + 1,
@@ -147,8 +148,10 @@ def cannot_apply(draft: Draft, run_id: str, held: Held, refusal: Refused) -> Non
     raise_incident(draft, run.id, failure)
 
 
-def timer_result(timer: Timer) -> Held:
-    """What a step's clock comes to, as a result that can be kept."""
+def timer_result(timer: Timer) -> Held | None:
+    """What a step's clock comes to, as a result that can be kept; none where it was time for the next attempt."""
+    if timer.kind == "retry":
+        return None
     return Held() if timer.kind == "wait" else _timed_out(timer)
 
 
