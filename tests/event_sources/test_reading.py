@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from pliers_workflow.runtime.event_sources.plain import BadMessage, CompiledMapping, Mapping, check
-from pliers_workflow.runtime.event_sources.readers.port import BrokerMessage, parted
+from pliers_workflow.runtime.event_sources.readers.port import BrokerMessage, parted, text_of
 from pliers_workflow.runtime.event_sources.reading import SIZE_MAX, read
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/s", "type": "a.b", "data": {"n": 1}}
@@ -124,3 +125,15 @@ def test_what_is_wrong_with_a_mapping() -> None:
         "/mapping/time",
     ]
     assert check(Mapping(type="'a'", id="string(message.body.n)")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"), (False, "false"), (7, "7"), ("x", "x"), (b"\xff", "\N{REPLACEMENT CHARACTER}"),
+        (datetime(2026, 3, 2, 9, tzinfo=UTC), "2026-03-02T09:00:00+00:00"),
+    ],
+)  # fmt: skip
+def test_headers_that_are_no_texts(value: object, text: str) -> None:
+    """AMQP has truth values and instants; as attributes they are written as CloudEvents writes them, not as Python does."""
+    assert text_of(value) == text

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -123,8 +124,21 @@ class BrokerReader(ABC):
 
 
 def text_of(value: object) -> str:
-    """A header's value as text, whatever it was and whatever it holds."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    """
+    A header's value as text, whatever it was and whatever it holds; truth values and instants as CloudEvents writes them.
+
+    >>> text_of(True), text_of(datetime.fromisoformat("2026-03-02T09:00Z")), text_of(b"a")
+    ('true', '2026-03-02T09:00:00+00:00', 'a')
+    """
+    match value:
+        case bytes() | bytearray():
+            text = value.decode("utf-8", "replace")
+        case bool():
+            text = "true" if value else "false"
+        case datetime():
+            text = value.isoformat()
+        case _:
+            text = str(value)
     return text[: HEADER_LENGTH_MAX + 1]
 
 
