@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from pliers_workflow import examples
@@ -84,6 +88,45 @@ def test_a_log_is_replayed_through_a_server_that_is_killed(tmp_path: Path, datab
     assert summary["cases"] == summary["histories_verified"] == 400
     assert summary["kills"] > 0
     assert summary["refused"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_replay_that_is_stopped_leaves_no_server_behind(tmp_path: Path, database: str, number: int) -> None:
+    """Status 130 and a sentence; the server it started has ended, and its folder is gone."""
+    log, expected = made_up(tmp_path, 4000)
+    command = [
+        sys.executable,
+        "-m",
+        "pliers_workflow",
+        "replay",
+        log,
+        "--expected",
+        expected,
+        "--database-url",
+        database,
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert process.stderr is not None
+    assert "claims: 0/" in process.stderr.readline()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped before the end" in told
+    assert "Traceback" not in told
+    assert not list(tmp_path.glob("pliers-replay-*"))
+    assert asyncio.run(connections(database)) == 0
+
+
+async def connections(dsn: str) -> int:
+    """How many others are connected to that database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,28 @@ def replay(
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
+        return asyncio.run(_until_told(work))
+    return uvloop.run(_until_told(work))
+
+
+async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+    """Run it as a task that Ctrl-C and SIGTERM cancel, so that the server and the database we started end with us."""
+    main = asyncio.ensure_future(work)
+    told: list[bool] = []
+
+    def stop() -> None:
+        told.append(True)
+        main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        print("pliers replay: stopped before the end", file=sys.stderr)
+        return 130
 
 
 async def _replay(
@@ -184,8 +205,8 @@ async def _own_server(database_url: str) -> AsyncIterator[tuple[LocalServer, str
             await migrate(dsn)
             token = await admin_token(dsn, name="replay")
             server = LocalServer(dsn, folder / "server.log")
-            await server.start()
             try:
+                await server.start()
                 yield server, token
             finally:
                 await server.stop()
