@@ -91,6 +91,13 @@ async def test_services_keep_keys_too(world: World) -> None:
     assert len((await world.admin("GET", "/submissions")).json()["items"]) == 1
 
 
+async def test_what_was_made_is_made_in_the_repeated_answer_too(world: World) -> None:
+    """A role that the first request made is 201 again under its key; a renamed one is 200 both times."""
+    for key, body, status in (("one", {"name": "Clerks"}, 201), ("two", {"name": "Clerk"}, 200)):
+        for _ in range(2):
+            await world.admin("PUT", "/roles/clerks", body, headers={"Idempotency-Key": key}, status=status)
+
+
 async def test_a_secret_is_in_the_first_answer_only(world: World) -> None:
     """A repeated request for a token or a tenant describes what was made, and says that the secret is withheld."""
     key = {"Idempotency-Key": "k"}

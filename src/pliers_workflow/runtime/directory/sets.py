@@ -43,12 +43,12 @@ class Sets(Users):
         check_optional("A name", name, 500)
         check_optional("A description", description, 10_000)
         async with self._change(principal) as connection:
-            if await idempotency.claim(connection, tenant, request) is not None:
-                return await self._set(connection, tenant, kind, key), False
+            if (done := await idempotency.claim(connection, tenant, request)) is not None:
+                return await self._set(connection, tenant, kind, key), done == f"{kind}.created"
             made = bool(await connection.fetchval(sql.upsert_set, tenant, kind, key, name, description))
-            await idempotency.settle(connection, tenant, request, subject)
-            details = {"name": name, "description": description}
             action = f"{kind}.created" if made else f"{kind}.updated"
+            await idempotency.settle(connection, tenant, request, action)
+            details = {"name": name, "description": description}
             await self._audit.record(connection, tenant, action, subject, details, principal.user_id)
             return await self._set(connection, tenant, kind, key), made
 
