@@ -181,5 +181,10 @@ class Step:
     #: around it nothing may want to undo what was done inside
     forgets: bool = False
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody looks at its output: an expression, what it stands in, or the step that undoes it."""
+        return self.kept or self.collected or self.undoable or bool(self.outputs)
+
     def __repr__(self) -> str:
         return f"<Step {self.path}>"

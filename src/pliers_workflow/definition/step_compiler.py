@@ -119,7 +119,10 @@ class StepCompiler:
         step.work = self._work(given, step)
         within = [each for each in ancestors if isinstance(each.work, s.Sequential) and each.work.rollback]
         if given.compensation is not None:
-            undo = self._step(given.compensation, f"{path}/undo", ancestors, f"{id}-undo" if id else None)
+            # A branch may be called `undo`, and none `-undo`.
+            taken = isinstance(given, d.ParallelExecution) and any(each.id == "undo" for each in given.branches)
+            beside = f"{path}/-undo" if taken else f"{path}/undo"
+            undo = self._step(given.compensation, beside, ancestors, f"{id}-undo" if id else None)
             step.compensation = undo
             step.undoable = bool(within)
         step.forgets = isinstance(step.work, s.Sequential) and step.work.rollback and not within
@@ -248,7 +251,7 @@ class StepCompiler:
 
     def _demand(self, step: s.Step) -> None:
         """What is inside a step gives its output up, where the step's own is needed; the step's own is decided already."""
-        wanted = step.kept or step.collected or bool(step.outputs)
+        wanted = step.wanted
         match step.work:
             case s.Sequential(steps=steps):
                 steps[-1].collected = wanted

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.interpreter.building import accepted
 from tests.interpreter.steps.working import at_work, call, data, incident, jobs, status, steps_at_work
 
@@ -199,6 +201,36 @@ def test_what_undoes_is_not_undone_itself() -> None:
     accepted(run.complete("undo_a"))
     assert undone(run) == ["b", "a"]
     assert run.instance is not None and run.instance.machine.undo == {}
+
+
+def test_a_branch_may_be_called_undo() -> None:
+    """And its parallel may have a compensation, neither with ids of their own."""
+    undo = {"type": "sequential", "steps": [{"type": "assign", "assignments": {"back": "output.undo"}}] * 2}
+    branches = [{"id": "undo", "steps": [{"type": "plugin", "pluginId": "some"}]}]
+    run = at_work(trip({"type": "parallel", "branches": branches, "compensation": undo}, call("pay")))
+    (job,) = run.jobs
+    accepted(run.complete(job, 5))
+    accepted(run.fail("pay"))
+    assert (data(run), incident(run).step_id) == ({"back": 5}, "trip")
+
+
+@pytest.mark.parametrize(
+    ("holder", "output"),
+    [
+        ({"type": "sequential", "steps": [call("a")]}, 5),
+        ({"type": "parallel", "branches": [{"id": "x", "steps": [call("a")]}]}, {"x": 5}),
+        ({"type": "for_each", "items": "[1]", "steps": [call("a")]}, [5]),
+        ({"type": "conditional", "condition": "true", "trueBranch": {"steps": [call("a")]}}, 5),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) and "type" in value else "",
+)
+def test_the_output_of_what_holds_steps_is_given_to_what_undoes_it(holder: dict[str, Any], output: Any) -> None:
+    """Even where nothing else looks at it."""
+    undo = {"type": "assign", "assignments": {"undone": "output"}}
+    run = at_work(trip({**holder, "id": "holder", "compensation": undo}, call("pay")))
+    accepted(run.complete("a", 5))
+    accepted(run.fail("pay"))
+    assert data(run) == {"undone": output}
 
 
 def test_leaving_the_state_ends_the_undoing() -> None:

@@ -107,10 +107,6 @@ def go_on(draft: Draft, run_id: str) -> None:
                 _for_each(draft, step, step.work, run)
 
 
-def _wanted(step: Step) -> bool:
-    return step.kept or step.collected or bool(step.outputs)
-
-
 def _sequential(draft: Draft, step: Step, work: Sequential, run: StepRun) -> None:
     if run.position >= len(work.steps):
         draft.later("complete", run.id, run.output)
@@ -121,7 +117,7 @@ def _sequential(draft: Draft, step: Step, work: Sequential, run: StepRun) -> Non
 def _for_each(draft: Draft, step: Step, work: ForEach, run: StepRun) -> None:
     if run.done == run.count:
         output = None
-        if _wanted(step):
+        if step.wanted:
             nothing = None
             ended = [run.ended.get(str(position)) for position in range(run.count)]
             output = [nothing if each is None else each.output for each in ended]
@@ -151,7 +147,7 @@ def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:
         for each in reversed(children(draft, run)):
             cancel(draft, each, "not_needed")
         output = None
-        if _wanted(step):
+        if step.wanted:
             output = {id: ended.output for id, ended in run.ended.items() if ended.status == "completed"}
         draft.later("complete", run.id, output)
     elif done is not None:
