@@ -28,6 +28,7 @@ from pliers_workflow.runtime import aside as aside_module
 from pliers_workflow.runtime import pipeline as pipeline_module
 from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded
 from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.queue import Pending
 from pliers_workflow.runtime.rows import DefinitionRow
 
 from .conftest import EXPENSE, World, example, people_of_expenses, request_key, terminate_backends
@@ -626,6 +627,55 @@ async def test_a_backend_that_commits_long_after_its_connection_broke(
     ids = [row["command_id"] for row in await world.check(instance_id)]
     assert len(ids) == len(set(ids)) == connections + 3
     await blocker.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
+async def test_what_is_refused_while_its_old_backend_may_commit_it(
+    make_world: MakeWorld, database: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    """Its caller is told that the outcome is unknown."""
+    world = await make_world(**options)
+    await people_of_expenses(world)
+    instance_id = (await world.start(await world.publish(example("expense_report")))).instance.id
+    connections = world.engine.settings.execution.connections_max
+    for amount in range(connections + 1):
+        assert isinstance(await world.do(instance_id, "ada", UpdateData(patch={"amount": 100 + amount})), Accepted)
+    blocker = await asyncpg.connect(database)
+    blocked = blocker.transaction()
+    await blocked.start()
+    await blocker.execute("LOCK TABLE workflow_execution_history IN SHARE MODE")
+    asked = asyncio.create_task(world.do(instance_id, "ada", UpdateData(patch={"amount": 1900})))
+    await _waiting_for_a_lock(world, 1)
+    refusal = Rejection(Reason.NOT_ALLOWED, "no")  # time has moved on, or a right has been taken away
+
+    async def refused(*_: Any) -> Rejection:
+        return refusal
+
+    monkeypatch.setattr(pipeline_module, "interpret", lambda *_, **__: refusal)
+    monkeypatch.setattr(world.engine.pipeline._aside._solo, "interpret", refused)
+    for holder in world.engine.pool._holders:  # nobody tells the backend
+        if holder._con is not None and holder._in_use is not None:
+            holder._con.terminate()
+    with pytest.raises(OutcomeUnknown):
+        await asyncio.wait_for(asked, 20)
+    assert await world.do(instance_id, "ada", UpdateData(patch={"amount": 5})) is refusal, "it was not under way"
+    await blocked.rollback()
+    await blocker.close()
+    async with asyncio.timeout(10):
+        while len(await world.rows(instance_id)) < connections + 3:
+            await asyncio.sleep(0.01)
+    await world.check(instance_id)
+
+
+async def test_until_when_an_old_backend_may_commit(world: World) -> None:
+    """It may while the instance is where it was when the command was sent last; nothing can be committed at an older one."""
+    pending = Pending("default", "x", world.command(None, UpdateData(patch={})), None, background=False)
+    pending.sent_at(3)
+    assert not pending.may_be_committed(3), "its connection has not broken"
+    pending.uncertain = True
+    pending.sent_at(5)
+    assert [pending.may_be_committed(revision) for revision in (3, 5, 6)] == [True, True, False]
+    assert pending.base_revision == 3, "it is looked for from where it was sent first"
 
 
 async def _waiting_for_a_lock(world: World, count: int) -> None:

@@ -149,7 +149,10 @@ class Aside:
                 pending.facts.update({r.key: a for r, a in zip(result.scripts, answers, strict=True)})
                 continue
             if isinstance(result, Rejection):
-                pending.answer(result)
+                if pending.may_be_committed(fold.revision):
+                    pending.fail(OutcomeUnknown(pending.command.id))
+                else:
+                    pending.answer(result)
                 return
             fold.accept(pending, result)
             writes = BatchWrites(self._key_ttl)

@@ -333,7 +333,11 @@ class Pipeline:
             if fold.rows and fold.instance is not None:
                 self._recent.keep(fold.key, fold.instance, fold.hash, len(fold.rows[0].record))
             for pending, answer in fold.answers:
-                pending.answer(answer)
+                # What was refused now may be committed yet as it was interpreted before, unless the instance moved on.
+                if type(answer) is Rejection and not fold.rows and pending.may_be_committed(fold.revision):
+                    pending.fail(OutcomeUnknown(pending.command.id))
+                else:
+                    pending.answer(answer)
             if fold.deferred:
                 self._queue.give_back(fold.key, fold.deferred)
                 if fold.parked is not None:

@@ -47,7 +47,7 @@ class Pending:
 
     __slots__ = (
         "alone", "attempts", "background", "base_revision", "command", "enqueued_at", "facts", "future", "instance_id",
-        "now", "queued", "request", "rounds", "settled", "taken", "tenant_id", "uncertain",
+        "now", "queued", "request", "rounds", "sent_revision", "settled", "taken", "tenant_id", "uncertain",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,8 @@ class Pending:
         self.uncertain = False
         #: the revision it was interpreted at when it was sent; of an uncertain one, when it was sent first
         self.base_revision = 0
+        #: the revision it was interpreted at when it was sent last
+        self.sent_revision = 0
         #: facts from outside the directory, fetched for it
         self.facts: dict[str, Fact] | None = None
         #: the time at which it was interpreted first: scripts are asked about that moment, and it must not move on
@@ -83,8 +85,13 @@ class Pending:
 
     def sent_at(self, revision: int) -> None:
         """It is being sent, interpreted at this revision."""
+        self.sent_revision = revision
         if not self.uncertain:
             self.base_revision = revision
+
+    def may_be_committed(self, revision: int) -> bool:
+        """Whether a backend may commit it yet, though it is not in the history and the instance is at this revision."""
+        return self.uncertain and revision <= self.sent_revision
 
     @property
     def sought(self) -> tuple[str, str, int, str]:
