@@ -9,9 +9,17 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from pliers_workflow.interpreter.commands import CancelInstance, FireTrigger, Parent, SuspendInstance
+from pliers_workflow.interpreter.commands import (
+    CancelInstance,
+    FailStep,
+    FireTrigger,
+    Parent,
+    ResolveIncident,
+    SuspendInstance,
+)
 from pliers_workflow.interpreter.effects import SendOrder, StartChild
 from pliers_workflow.runtime.answers import Accepted, Overloaded
+from pliers_workflow.runtime.errors import ConflictError, NotFoundError
 from pliers_workflow.runtime.jobs.orders import ChildStarter, OrderDispatcher
 from pliers_workflow.storage.identity import child_instance_id
 
@@ -162,6 +170,71 @@ async def test_a_sub_workflow_that_cannot_start(shop: Shop, waits: bool) -> None
     assert (row["code"], row["step_id"]) == ("SUB_WORKFLOW_NOT_STARTED", "run")
     assert "nowhere >=2" in row["message"]
     assert await status(shop, runner) == "failed"
+
+
+async def _runner_with_dead_start(shop: Shop) -> tuple[str, str]:
+    """An instance whose sub-workflow's start is dead, and that job's id."""
+    await shop.publish(waiting_room("errand"))
+    runner = await shop.start(await shop.publish(errand_runner()))
+    (job,) = (await shop.jobs()).values()
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET status = 'dead', attempt = 12, last_error = 'no luck'")
+    return runner, str(job["id"])
+
+
+async def test_a_dead_start_that_nobody_needs_any_more(shop: Shop) -> None:
+    """Its parent is cancelled: it is dropped, and nobody can retry it, which would start a sub-workflow of nobody."""
+    runner, job = await _runner_with_dead_start(shop)
+    assert isinstance(await shop.do(runner, CancelInstance()), Accepted)
+    await shop.engine.orders.run_due()
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() - interval '1 s'")
+    await shop.engine.orders.sweep()
+    assert await shop.jobs() == {}
+    with pytest.raises(NotFoundError):
+        await shop.engine.dead_jobs.retry(shop.admin, job)
+
+
+async def test_a_dead_start_that_is_retried_while_its_parent_is_cancelled(shop: Shop) -> None:
+    """The order to cancel waits for it, and cancels what it has started."""
+    runner, job = await _runner_with_dead_start(shop)
+    assert isinstance(await shop.do(runner, CancelInstance()), Accepted)
+    await shop.engine.dead_jobs.retry(shop.admin, job)
+    await shop.engine.orders.run_due()
+    await shop.engine.children.run_due()
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() - interval '1 s'")
+    await shop.engine.orders.sweep()
+    child = await shop.engine.pool.fetchval(
+        "SELECT id::text FROM workflow_instances WHERE parent_instance_id = $1", runner
+    )
+    assert await shop.history(child) == ["start", "cancel"]
+
+
+async def test_a_dead_start_that_is_given_up(shop: Shop) -> None:
+    """The parent's step fails, and does not wait for ever; retried, it starts another one."""
+    runner, job = await _runner_with_dead_start(shop)
+    await shop.engine.dead_jobs.discard(shop.admin, job, "not needed")
+    with pytest.raises(NotFoundError):
+        await shop.engine.dead_jobs.retry(shop.admin, job)
+    await shop.engine.orders.run_due()
+    assert await shop.jobs() == {}
+    row = await shop.engine.pool.fetchrow("SELECT incident, code, step_id FROM workflow_incidents")
+    assert row is not None
+    assert (row["code"], row["step_id"]) == ("SUB_WORKFLOW_NOT_STARTED", "run")
+    assert await status(shop, runner) == "failed"
+    assert isinstance(await shop.do(runner, ResolveIncident(row["incident"], "retry", "after all")), Accepted)
+    await shop.engine.children.run_due()
+    assert await shop.engine.pool.fetchval("SELECT count(*) FROM workflow_instances") == 2
+
+
+async def test_how_a_step_ended_cannot_be_given_up(shop: Shop, parent: str) -> None:
+    """Its instance waits for that; any other order can."""
+    await shop.owe(parent, [SendOrder("order/ended", parent, FailStep("step/1", 1, "NO", "no"))])
+    await shop.owe(parent, [SendOrder("order/cancel", parent, CancelInstance())])
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET status = 'dead'")
+    jobs = await shop.jobs()
+    with pytest.raises(ConflictError):
+        await shop.engine.dead_jobs.discard(shop.admin, str(jobs["order/ended"]["id"]), "not needed")
+    await shop.engine.dead_jobs.discard(shop.admin, str(jobs["order/cancel"]["id"]), "not needed")
+    assert set(await shop.jobs()) == {"order/ended"}
 
 
 async def test_a_parent_waits_for_its_sub_workflow(shop: Shop) -> None:

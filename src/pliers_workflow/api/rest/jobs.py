@@ -77,7 +77,11 @@ async def retry_dead_job(call: Call, id: JobId) -> Reply:
 
 @routes.post("/dead-jobs/{id}/discard", "Discard a dead job", permissions=_WRITE, problems=("conflict",))
 async def discard_dead_job(call: Call, id: JobId, body: DiscardInput) -> Reply:
-    """Give it up for good, with a reason. Refused for a step or timer: its instance waits for it."""
+    """
+    Give it up for good, with a reason. Refused where an instance waits for it: a step, a timer, a step's result.
+
+    The start of a sub-workflow that is given up fails the step of its parent with `SUB_WORKFLOW_NOT_STARTED`.
+    """
     await call.engine.dead_jobs.discard(call.principal, id.lower(), body.reason, request=call.request)
     return Reply(None)
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
+import msgspec
 from msgspec import Struct
 
-from pliers_workflow.storage import queries
+from pliers_workflow.interpreter.commands import CompleteStep, FailStep
+from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from .. import idempotency
 from ..errors import ConflictError, NotFoundError
 from ..paging import uuid_cursor
-from .payloads import STEP, TIMER
+from .orders import not_started
+from .payloads import CHILD, ORDER, STEP, TIMER, OrderPayload, read_child, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 _sql: Final = queries.load("dead_jobs")
 
-#: Kinds for which an instance waits: giving one up would leave it waiting for ever.
+#: Kinds for which an instance waits: giving one up would leave it waiting for ever. (An order may be one, too.)
 _AWAITED: Final = frozenset({STEP, TIMER})
 
 
@@ -77,7 +81,7 @@ class DeadJobs:
         async with self._pool.acquire() as connection, connection.transaction():
             if await idempotency.claim(connection, tenant, request) is not None:
                 return await self._get(connection, tenant, job_id)
-            job = await self._dead(connection, tenant, job_id)
+            job = _row(await self._locked(connection, tenant, job_id))
             await connection.execute(_sql.retry, tenant, job_id)
             await idempotency.settle(connection, tenant, request, job_id)
             await self._audit.record(connection, tenant, "job.retried", subject, _told(job), principal.user_id)
@@ -88,7 +92,7 @@ class DeadJobs:
         self, principal: Principal, job_id: str, reason: str, *, request: RequestKey | None = None
     ) -> None:
         """
-        Give a dead job up for good.
+        Give a dead job up for good. Of a sub-workflow that did not start the parent is told: its step has failed.
 
         Raises ConflictError for a job that its instance waits for: retry it, or cancel the instance.
         """
@@ -97,22 +101,31 @@ class DeadJobs:
         async with self._pool.acquire() as connection, connection.transaction():
             if await idempotency.claim(connection, tenant, request) is not None:
                 return
-            job = await self._dead(connection, tenant, job_id)
-            if job.kind in _AWAITED:
+            row = await self._locked(connection, tenant, job_id)
+            job, told = _row(row), _order_instead(row)
+            if told is not None:
+                encoded = canonical.encode_loose(told).decode()
+                await connection.execute(_sql.turn_into_order, tenant, job_id, str(uuid4()), encoded)
+            elif _awaited(row):
                 raise ConflictError(
-                    "awaited", "The instance waits for this job: retry it, or cancel the instance.",
+                    "awaited", "An instance waits for this job: retry it, or cancel the instance.",
                     {"kind": job.kind, "instance": job.instance_id},
                 )  # fmt: skip
-            await connection.execute(_sql.discard, tenant, job_id)
+            else:
+                await connection.execute(_sql.discard, tenant, job_id)
             await idempotency.settle(connection, tenant, request, job_id)
             details = {**_told(job), "reason": reason}
             await self._audit.record(connection, tenant, "job.discarded", subject, details, principal.user_id)
+        if told is not None:
+            self._wake(ORDER)
 
-    async def _dead(self, connection: Connection, tenant_id: str, job_id: str) -> DeadJob:
-        row = await connection.fetchrow(_sql.lock, tenant_id, job_id) if is_uuid(job_id) else None
+    async def _locked(self, connection: Connection, tenant_id: str, job_id: str) -> asyncpg.Record:
+        row: asyncpg.Record | None = None
+        if is_uuid(job_id):
+            row = await connection.fetchrow(_sql.lock, tenant_id, job_id)
         if row is None:
             raise _unknown(job_id)
-        return _row(row)
+        return row
 
     async def _get(self, connection: Connection, tenant_id: str, job_id: str) -> DeadJob:
         """The job of a repeated request; what has been served since is told by its id alone."""
@@ -120,6 +133,27 @@ class DeadJobs:
         if row is None:
             raise _unknown(job_id)
         return _row(row)
+
+
+def _awaited(row: asyncpg.Record) -> bool:
+    """Whether an instance waits for it. An order may say what became of a step; one that cannot be read says nothing."""
+    if row["kind"] != ORDER:
+        return row["kind"] in _AWAITED
+    try:
+        return isinstance(read_order(row["payload"]).order, CompleteStep | FailStep)
+    except msgspec.DecodeError:
+        return False
+
+
+def _order_instead(row: asyncpg.Record) -> OrderPayload | None:
+    """For the start of a sub-workflow that is given up: how its parent is told. None: it is no such start, or unreadable."""
+    if row["kind"] != CHILD:
+        return None
+    try:
+        start = read_child(row["payload"])
+    except msgspec.DecodeError:
+        return None
+    return OrderPayload(start.parent.instance, not_started(start, "given_up", "An operator has given its start up."))
 
 
 def _told(job: DeadJob) -> dict[str, Any]:

@@ -113,7 +113,8 @@ class OrderDispatcher(_Dispatcher):
         return await self._execute(tenant_id, payload.to, command, request=_key(job), background=True)
 
     async def _starts_later(self, tenant_id: str, job: ClaimedJob, target: str) -> bool:
-        """Whether the sender still owes the start of the instance that this order is for."""
+        """Whether the sender still owes the start of the instance that this order, to cancel it, is for."""
+        await self._pool.execute(_sql.drop_dead_start, tenant_id, job.instance_id, target)
         return bool(await self._pool.fetchval(_sql.owes_start, tenant_id, job.instance_id, target))
 
 
@@ -179,14 +180,19 @@ class ChildStarter(_Dispatcher):
         details: dict[str, Any] | None = None,
     ) -> Result:
         """Tell the parent, whose step waits at least for the start."""
-        parent = payload.parent
-        told = {**(details or {}), "reason": reason, "workflow": payload.workflow, "version": payload.version}
-        failure = FailStep(parent.step, parent.attempt, NOT_STARTED, message, retryable=False, details=told)
+        failure = not_started(payload, reason, message, details)
         await settle(
-            self._execute, tenant_id, parent.instance, failure, command_id=f"job:{job.id}:refused",
+            self._execute, tenant_id, payload.parent.instance, failure, command_id=f"job:{job.id}:refused",
             key=lambda suffix: _key(job, f":refused{suffix}"),
         )  # fmt: skip
         return Served.DONE
+
+
+def not_started(payload: ChildPayload, reason: str, message: str, details: dict[str, Any] | None = None) -> FailStep:
+    """How the step of a sub-workflow fails that cannot start, or is not to start any more."""
+    parent = payload.parent
+    told = {**(details or {}), "reason": reason, "workflow": payload.workflow, "version": payload.version}
+    return FailStep(parent.step, parent.attempt, NOT_STARTED, message, retryable=False, details=told)
 
 
 def _key(job: ClaimedJob, suffix: str = "") -> RequestKey:

@@ -12,7 +12,7 @@ ORDER BY id LIMIT $4;
 
 -- name: lock
 -- Served by workflow_jobs_pkey.
-SELECT {job} FROM workflow_jobs WHERE tenant_id = $1 AND id = $2::text::uuid AND status = 'dead' FOR UPDATE;
+SELECT {job}, payload::text AS payload FROM workflow_jobs WHERE tenant_id = $1 AND id = $2::text::uuid AND status = 'dead' FOR UPDATE;
 
 -- name: get
 -- Served by workflow_jobs_pkey.
@@ -29,3 +29,13 @@ WHERE w.tenant_id = $1 AND w.id = $2::text::uuid AND n.id = w.tenant_id;
 -- name: discard
 -- Served by workflow_jobs_pkey.
 DELETE FROM workflow_jobs WHERE tenant_id = $1 AND id = $2::text::uuid AND status = 'dead';
+
+-- name: turn_into_order
+-- Instead of what it was, the job ($2) is an order ($4), under an id of its own ($3): what was done under the old one, if
+-- anything, was something else. Served by workflow_jobs_pkey.
+UPDATE workflow_jobs w
+SET id = $3::text::uuid, kind = 'command', payload = $4::text::jsonb, status = 'ready', attempt = 0, last_error = NULL,
+    fencing_token = w.fencing_token + 1, lease_owner = NULL, lease_until = NULL,
+    due_at = CASE WHEN n.virtual_now IS NULL THEN now() ELSE w.due_at END
+FROM tenants n
+WHERE w.tenant_id = $1 AND w.id = $2::text::uuid AND w.status = 'dead' AND n.id = w.tenant_id;

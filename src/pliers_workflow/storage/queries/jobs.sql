@@ -93,9 +93,16 @@ FROM unnest($2::uuid[], $3::bigint[]) AS j (id, token), tenants n
 WHERE w.tenant_id = $1 AND w.id = j.id AND w.fencing_token = j.token AND w.lease_owner IS NOT NULL AND n.id = w.tenant_id;
 
 -- name: owes_start
--- Whether an instance ($2) still owes the start of another ($3). Served by workflow_jobs_name_key.
+-- Whether an instance ($2) still owes the start of another ($3); a dead one may be retried. Served by
+-- workflow_jobs_name_key.
 SELECT EXISTS (
     SELECT FROM workflow_jobs
-    WHERE tenant_id = $1 AND workflow_instance_id = $2::text::uuid AND kind = 'child' AND status = 'ready'
-        AND payload ->> 'to' = $3
+    WHERE tenant_id = $1 AND workflow_instance_id = $2::text::uuid AND kind = 'child' AND payload ->> 'to' = $3
 );
+
+-- name: drop_dead_start
+-- An instance ($2) does not need another ($3) any more, whose start is dead: it cannot be retried from now on. Served by
+-- workflow_jobs_name_key.
+DELETE FROM workflow_jobs
+WHERE tenant_id = $1 AND workflow_instance_id = $2::text::uuid AND kind = 'child' AND status = 'dead'
+    AND payload ->> 'to' = $3;
