@@ -146,7 +146,7 @@ async def test_pause_resume_and_replay(sender: Sender, receiver: OutsideServer) 
 
 
 async def test_rotating_the_secret(sender: Sender, receiver: OutsideServer) -> None:
-    """For a while both secrets sign, the newer first; then only the newer. Each is shown once."""
+    """Each secret signs as long as it was promised to, the newest first; or only the newest. Each is shown once."""
     made = await sender.subscribe(sink(receiver), eventTypes=["workflow.started"])
     rotated = await sender.act(made, "rotate-secret", {"keepSeconds": 3600})
     assert rotated["secret"] != made["secret"]
@@ -155,11 +155,16 @@ async def test_rotating_the_secret(sender: Sender, receiver: OutsideServer) -> N
     await until(lambda: len(receiver.requests) == 1)
     both = signatures(receiver.requests[0], rotated["secret"], made["secret"])
     assert receiver.requests[0].headers["webhook-signature"] == both
-    again = await sender.act(made, "rotate-secret", {"keepSeconds": 0})
+    third = await sender.act(made, "rotate-secret", {"keepSeconds": 60})
     await sender.instance()
     await until(lambda: len(receiver.requests) == 2)
-    only = signatures(receiver.requests[1], again["secret"])
-    assert receiver.requests[1].headers["webhook-signature"] == only
+    all_three = signatures(receiver.requests[1], third["secret"], rotated["secret"], made["secret"])
+    assert receiver.requests[1].headers["webhook-signature"] == all_three, "the first was promised an hour"
+    again = await sender.act(made, "rotate-secret", {"keepSeconds": 0})
+    await sender.instance()
+    await until(lambda: len(receiver.requests) == 3)
+    only = signatures(receiver.requests[2], again["secret"])
+    assert receiver.requests[2].headers["webhook-signature"] == only
 
 
 @pytest.mark.parametrize(

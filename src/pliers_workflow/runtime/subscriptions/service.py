@@ -46,6 +46,8 @@ _feed_sql: Final = queries.load("feed")
 _READS: Final = ("operator", "auditor")
 #: how long a secret that was replaced signs beside the new one, unless the request says otherwise
 KEEP_SECRET: Final = timedelta(days=1)
+#: secrets that sign at the same time: each makes the header longer
+_SECRETS_MAX: Final = 10
 
 
 class Subscriptions:
@@ -224,6 +226,7 @@ class Subscriptions:
         """
         Sign with a new secret, which is given once; for as long as `keep` the one before signs as well.
 
+        Those before that one sign as long as they were promised to; without `keep` no older one signs any more.
         Raises NotFoundError, ConflictError for a sink that signs nothing or a request that was repeated.
         """
         tenant, secret = principal.tenant_id, new_secret()
@@ -235,9 +238,7 @@ class Subscriptions:
             signing = row["secrets"].get("signing")
             if signing is None:
                 raise ConflictError("no_signature", "Only webhooks are signed.")
-            until = (datetime.now(UTC) + keep).isoformat()
-            before = [{"secret": signing[0]["secret"], "until": until}] if keep else []
-            secrets = {**row["secrets"], "signing": [{"secret": secret}, *before]}
+            secrets = {**row["secrets"], "signing": [{"secret": secret}, *_still_signing(signing, keep)]}
             await connection.execute(_sql.put_secrets, tenant, subscription_id, _json(secrets))
             await connection.execute(_sql.touch, tenant, subscription_id)
             await idempotency.settle(connection, tenant, request, subscription_id)
@@ -333,6 +334,15 @@ class Subscriptions:
             definitions=tuple(row["definitions"]),
             status=status,
         )
+
+
+def _still_signing(signing: Sequence[dict[str, str]], keep: timedelta) -> list[dict[str, str]]:
+    """The secrets that go on signing beside a new one, newest first."""
+    if not keep:
+        return []
+    now = datetime.now(UTC)
+    older = [each for each in signing[1:] if datetime.fromisoformat(each["until"]) > now]
+    return [{"secret": signing[0]["secret"], "until": (now + keep).isoformat()}, *older][: _SECRETS_MAX - 1]
 
 
 def _json(value: Any) -> str:

@@ -79,7 +79,7 @@ class _SinkSecrets(Secrets[Sink]):
     """
     Those of brokers, and a webhook's: the values of its headers, and what signs its calls.
 
-    A secret that signs is kept as `signing`, beside the one that it replaced (`SigningSecret`), so it is never joined again.
+    A secret that signs is kept as `signing`, beside those that it replaced (`SigningSecret`), so it is never joined again.
     """
 
     def __init__(self) -> None:
