@@ -181,6 +181,37 @@ def test_how_long_a_receiver_asks_to_wait(value: str, seconds: float | None) -> 
     assert _retry_after(answer, datetime(2026, 3, 2, 9, tzinfo=UTC)) == seconds
 
 
+async def test_no_pause_asked_for_is_no_storm(database: str, receiver: OutsideServer) -> None:
+    """A receiver that says `Retry-After: 0`, whatever it means, is called no more often than one that says nothing."""
+    receiver.answer = reply(429, Retry_After="0")
+    async with sending(database, retry_delay_min=0.2, retry_delay_max=0.2) as sender:
+        await sender.subscribe(sink(receiver), eventTypes=["workflow.started"])
+        await sender.instance()
+        await until(lambda: receiver.requests)
+        await asyncio.sleep(0.5)
+        assert len(receiver.requests) <= 6
+
+
+async def test_a_change_ends_the_wait(database: str, receiver: OutsideServer) -> None:
+    """Failures of the old address are not the new one's: it is called at once, and not given up for what they lasted."""
+    receiver.answer = reply(429, Retry_After="600")
+    async with sending(database, disable_after=1.0) as sender:
+        made = await sender.subscribe(sink(receiver), eventTypes=["workflow.started"])
+        await sender.instance()
+        await until(lambda: receiver.requests)
+        body = {"name": "test", "eventTypes": ["workflow.started"]}
+        at = f"/event-subscriptions/{made['id']}"
+        await sender.admin("PUT", at, {**body, "sink": sink(receiver), "enabled": False}, status=200)
+        await asyncio.sleep(1.1)
+        receiver.answer = script(reply(500))
+        called = len(receiver.requests)
+        changed = await sender.admin("PUT", at, {**body, "sink": sink(receiver, url=f"{receiver.url}/new")}, status=200)
+        assert changed.json()["state"] == "active"
+        await until(lambda: len(receiver.requests) == called + 2)
+        assert [each.target for each in receiver.requests[called:]] == ["/new", "/new"]
+        assert (await sender.status(made))["state"] == "active"
+
+
 async def test_410_disables_at_once(sender: Sender, receiver: OutsideServer) -> None:
     """Who answers 410 is never called again until somebody resumes; it is in the audit log and in health."""
     receiver.answer = reply(410, b"moved away")

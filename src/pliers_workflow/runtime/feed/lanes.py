@@ -131,7 +131,8 @@ class Lane(HeldLane):
         delay = min(reader.retry_delay_max, reader.retry_delay_min * 2 ** min(self._failures - 1, 30))
         delay *= random.uniform(0.5, 1.0)
         if isinstance(error, Stuck) and error.retry_after is not None:
-            delay = error.retry_after
+            # Never sooner than without it: who asks for no pause, by 0 or by a date that is past, gets no storm of calls.
+            delay = max(delay, error.retry_after)
         _log.info("reader_stuck", reader=reader.name, lane=self.key[1], failures=self._failures, error=repr(error))
         try:
             if fresh:

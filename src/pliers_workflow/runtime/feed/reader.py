@@ -18,7 +18,7 @@ and register it before the engine starts: `engine.feed.register(Counter())`. The
 - The reader's lanes are shared out among the nodes, each lane to one node under a lease. An instance is always in the same
   lane, so its events come one after another; different lanes are handled at the same time.
 - `handle` gets what has been committed and nobody can overtake any more. When it returns, the batch is done and the
-  lane's cursor moves. When it raises, the lane waits (longer each time, or as long as `Stuck.retry_after` says) and the
+  lane's cursor moves. When it raises, the lane waits (longer each time, and as long as `Stuck.retry_after` says) and the
   batch comes again: later events of these instances wait too. Raise for what may pass, such as a database that is away.
   What will never work is the reader's own to put aside; raising for it stops the lane.
 - A node may die between acting and moving the cursor. Then another one is given the same events, so act under
@@ -43,7 +43,7 @@ class Stuck(Exception):
     """
     The reader cannot go on now. The first `done` envelopes of the batch are done and do not come again.
 
-    `retry_after` is how many seconds to wait; None: as long as the lane's back-off says.
+    `retry_after` is how many seconds to wait at least; the lane's back-off may say longer.
     """
 
     def __init__(self, message: str, *, done: int = 0, retry_after: float | None = None) -> None:
