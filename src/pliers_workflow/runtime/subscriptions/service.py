@@ -167,6 +167,8 @@ class Subscriptions:
                         _sql.set_state, tenant, subscription_id, "active" if wanted.enabled else "paused", None
                     )
                     await connection.execute(_sql.pause_lanes, reader_name(subscription_id), not wanted.enabled)
+                # What failed as it was says nothing of it as it is.
+                await connection.execute(_feed_sql.forgive, reader_name(subscription_id))
                 await idempotency.settle(connection, tenant, request, subscription_id)
                 await self._record(
                     connection, principal, "subscription.replaced", subscription_id, wanted.name, sink=sink["type"]
