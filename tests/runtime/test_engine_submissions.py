@@ -9,7 +9,7 @@ import pytest
 
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.rows import BindingInput, DefinitionRow
+from pliers_workflow.runtime.rows import BindingInput, DefinitionRow, UserInput
 from pliers_workflow.settings import Settings
 
 from .conftest import document
@@ -80,3 +80,23 @@ async def test_archive_waits_for_the_instances_of_the_engine(engine: Engine) -> 
     await engine.start_instance(admin, await engine.catalog.to_start("default", "leave"), data={})
     with pytest.raises(Exception, match="still alive"):
         await engine.catalog.archive(admin, "leave")
+
+
+async def test_an_operator_changes_a_form_and_the_engine_starts_for_its_submitter(engine: Engine) -> None:
+    """Whom an instance runs for does not change with who edits the form."""
+    admin = await administrator(engine)
+    draft = await engine.catalog.create(admin, document())
+    assert isinstance(draft, DefinitionRow)
+    await engine.catalog.publish(admin, draft.id)
+    await engine.submissions.put_binding(
+        admin, BindingInput(form_id="f", workflow="leave", trigger_events=("submission.updated",))
+    )
+    ada = await engine.directory.create_user(admin, UserInput(username="ada"))
+    made = await engine.submissions.create(Principal("default", ada.id, "ada", frozenset()), "f", {"days": 1})
+    answer = await engine.submissions.update(admin, made.submission.id, {"days": 2})
+    (instance,) = answer.instances
+    row = await engine.pool.fetchrow(
+        "SELECT requester_id::text, created_by::text FROM workflow_instances WHERE id = $1", instance
+    )
+    assert row is not None
+    assert tuple(row) == (ada.id, admin.user_id)

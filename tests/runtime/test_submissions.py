@@ -371,6 +371,22 @@ async def test_who_sees_and_changes_a_submission(services: Services, other_admin
     assert await services.submissions.get(ada, "\0") is None
 
 
+async def test_what_an_operator_changes_starts_for_its_submitter(services: Services) -> None:
+    """Who changes somebody's form is the starter, not the requester: else the submitter could approve what is theirs."""
+    await services.published()
+    await bind(services, trigger_events=("submission.updated",))
+    ada, operator = await services.person("ada"), await services.person("op", "operator")
+    made = (await services.submissions.create(ada, "f", {"n": 1})).submission
+    services.starts.instead.append(Overloaded(1.0))
+    await services.submissions.update(operator, made.id, {"n": 2})
+    await lapse(services)
+    await services.submissions.run_pending_starts()
+    await services.submissions.update(operator, made.id, {"n": 3})
+    for start in services.starts.calls:
+        assert (start["requester"], start["principal"].user_id) == (ada.user_id, operator.user_id)
+    assert len(services.starts.calls) == 3
+
+
 async def test_bindings_of_one_tenant_start_nothing_in_another(services: Services, other_admin: Principal) -> None:
     """Same form, same workflow name: each tenant's submissions know its own bindings only."""
     await services.published()

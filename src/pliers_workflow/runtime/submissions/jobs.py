@@ -23,7 +23,7 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     submission: str
     revision: int
     event: str
-    #: who submitted, in whose name the instance starts
+    #: who submitted or changed the form: the starter. The requester is the submitter, whoever changed it
     user: str
     username: str
     permissions: tuple[str, ...]

@@ -275,7 +275,7 @@ class Starts:
                 command_id=f"start:{job.id}",
                 data=start.data,
                 context=start.context,
-                requester=payload.user,
+                requester=submission.submitted_by,
                 submission_id=submission.id,
                 submission=submission.data,
             )
