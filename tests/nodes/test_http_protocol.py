@@ -1,4 +1,4 @@
-"""Requests whose head never ends: refused after 64 kB, with a sentence, while everybody else is answered."""
+"""Requests that never end or never come: refused after 64 kB or some seconds, with a sentence, while others are answered."""
 
 from __future__ import annotations
 
@@ -55,6 +55,75 @@ async def test_a_head_that_is_too_large_is_answered_with_what_to_do(cluster: Clu
     first, _, second = answer.partition(b'{"status":"live"}')
     assert first.startswith(b"HTTP/1.1 200 ")
     assert second.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_request_that_does_not_come_is_not_waited_for(cluster: Cluster) -> None:
+    """408 and a sentence after `server.receive_timeout`, however often a byte comes; who has said nothing is told nothing."""
+    node = await cluster.node(SERVER__RECEIVE_TIMEOUT=1)
+    known = b"POST /api/v1/workflows HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n"
+    known += b"Authorization: Bearer %s\r\n" % cluster.admin.encode()
+    live = b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n"
+    head = b"The request line and the headers of a request must come within 1 s; send it again, without pauses.\n"
+    part = b"The next part of a request's body must come within 1 s; send it again, without pauses.\n"
+    # what is sent first and then again and again, how the answers begin and end, and how many they are
+    cases = [
+        (START, b"X", b"HTTP/1.1 408 ", head, 1),
+        (live, b"\r\n", b"HTTP/1.1 200 ", head, 2),
+        (live + START, b"", b"HTTP/1.1 200 ", head, 2),
+        (known + b"Content-Length: 100\r\n\r\n{", b"", b"HTTP/1.1 408 ", part, 1),
+        (known + b"Transfer-Encoding: chunked\r\n\r\n", b"0", b"HTTP/1.1 408 ", part, 1),
+        (CHUNKED, b"0", b"HTTP/1.1 401 ", b"}", 1),  # whose body nobody wanted is not told twice
+        (b"", b"", b"", b"", 0),
+    ]
+    answers = await asyncio.gather(*(dripped(node, first, drop) for first, drop, _, _, _ in cases))
+    for answer, (_, _, beginning, ending, count) in zip(answers, cases, strict=True):
+        assert answer.startswith(beginning)
+        assert answer.endswith(ending)
+        assert answer.count(b"HTTP/1.1 ") == count
+
+
+async def test_what_takes_its_time_is_not_cut(cluster: Cluster) -> None:
+    """An answer that is waited for, a body whose parts keep coming, and a pause between two requests outlast the limit."""
+    node = await cluster.node(SERVER__RECEIVE_TIMEOUT=1)
+    token = await cluster.token("worker", "worker")
+    head = b"POST /api/v1/external-tasks/fetch HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n"
+    head += b"Authorization: Bearer %s\r\n" % token.encode()
+    content = b'{"workerId": "w", "topics": ["ocr"], "waitSeconds": 3}'
+    reader, writer = await connection(node)
+    try:
+        for parts in (content,), (content[:10], content[10:20], content[20:30], content[30:]):
+            writer.write(head + b"Content-Length: %d\r\n\r\n" % len(content))
+            for each in parts:
+                writer.write(each)
+                await asyncio.sleep(0.6)
+            # What comes next is begun before there is an answer, and waits for it.
+            writer.write(START[:10])
+            answer = await asyncio.wait_for(reader.readuntil(b"}"), 30)
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            writer.write(START[10:] + b"\r\n")
+            answer = await asyncio.wait_for(reader.readuntil(b"}"), 30)
+            assert answer.startswith(b"HTTP/1.1 401 "), answer
+            await asyncio.sleep(2.5)
+    finally:
+        writer.transport.abort()
+
+
+async def dripped(node: Node, first: bytes, drop: bytes) -> bytes:
+    """What the node answers until it hangs up, where something comes again and again, and is never whole."""
+    reader, writer = await connection(node)
+
+    async def drip() -> None:
+        while True:
+            writer.write(drop)
+            await asyncio.sleep(0.2)
+
+    writer.write(first)
+    dripping = asyncio.ensure_future(drip())
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        dripping.cancel()
+        writer.transport.abort()
 
 
 async def connection(node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -72,8 +72,11 @@ Where several hold, the first is given: address (404), method (405), token (401)
 query (422), headers (400), a full queue (503, before the body is read), body (413, 415, 400, 422), and then what the
 interpreter says, in the order of the table of problems below; to those who may not see the instance that is always 404.
 
-What is no HTTP (400), and a request line with headers of more than 64 kB together (431), never comes that far: the answer
-is a line of text, and the connection is closed.
+What is no HTTP (400), a request line with headers of more than 64 kB together (431), and a request that does not come
+(408) never get that far: the answer is a line of text, and the connection is closed. A whole head has to come within 30
+seconds, and each part of a body within as many of the one before (setting `server.receive_timeout`); a new connection on
+which nothing is said is closed without a word after that time. Waiting for an answer, as with `waitSeconds`, has no such
+limit, and a connection between two requests stays open for 75 seconds.
 """
 
 

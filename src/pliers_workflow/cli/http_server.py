@@ -17,7 +17,7 @@ from pliers_workflow.app import create_app
 from pliers_workflow.runtime.collector import settle_collector
 
 from . import address
-from .http_protocol import HttpProtocol
+from .http_protocol import receiving_within
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class HttpServer(uvicorn.Server):
         super().__init__(uvicorn.Config(
             create_app(engine), host=host, port=port, log_config=None, access_log=False, server_header=False,
             date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=drain_grace,
-            timeout_keep_alive=75, backlog=4096, http=HttpProtocol,
+            timeout_keep_alive=75, backlog=4096,
+            http=receiving_within(engine.settings.server.receive_timeout),
         ))  # fmt: skip
         self._engine = engine
         self._listening = listening
