@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.answers import Accepted
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import BindingInput, DefinitionRow, UserInput
@@ -100,3 +102,37 @@ async def test_an_operator_changes_a_form_and_the_engine_starts_for_its_submitte
     )
     assert row is not None
     assert tuple(row) == (ada.id, admin.user_id)
+
+
+async def test_a_start_that_waits_while_its_version_is_archived(engine: Engine) -> None:
+    """It is refused, and what else is in its batch is done: no live instance is left on a version that is put away."""
+    admin = await administrator(engine)
+    rows = []
+    for name in ("leave", "other"):
+        draft = await engine.catalog.create(admin, {**document(), "name": name})
+        assert isinstance(draft, DefinitionRow)
+        await engine.catalog.publish(admin, draft.id)
+        rows.append(await engine.catalog.to_start("default", name))
+        assert isinstance(await engine.start_instance(admin, rows[-1], data={}), Accepted)
+    await engine.pool.execute("UPDATE workflow_instances SET status = 'completed', completed_at = now()")
+    async with engine.pool.acquire() as archivist:
+        archiving = archivist.transaction()
+        await archiving.start()
+        await archivist.execute("SELECT FROM workflow_definitions WHERE id = $1 FOR UPDATE", rows[0].id)
+        starts = asyncio.gather(*(engine.start_instance(admin, row, data={}) for row in rows))
+        async with asyncio.timeout(10):
+            while not await engine.readers.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.01)
+        await archivist.execute(
+            "UPDATE workflow_definitions SET status = 'archived', archived_at = now() WHERE id = $1", rows[0].id
+        )
+        await archiving.commit()
+    refused, made = await asyncio.wait_for(starts, 20)
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.VERSION_ARCHIVED
+    assert isinstance(made, Accepted)
+    again = await engine.start_instance(admin, rows[0], data={})
+    assert isinstance(again, Rejection)
+    assert again.reason is Reason.VERSION_ARCHIVED

@@ -83,6 +83,7 @@ def _reasons(table: Mapping[Reason, tuple[int, ErrorCode, str]]) -> Mapping[Reas
 REASONS: Final[Mapping[Reason, Kind]] = _reasons(
     {
         Reason.INSTANCE_EXISTS: (409, "STATE_TRANSITION_ERROR", "Instance exists"),
+        Reason.VERSION_ARCHIVED: (409, "STATE_TRANSITION_ERROR", "Version is archived"),
         Reason.REVISION_CONFLICT: (412, "STATE_TRANSITION_ERROR", "Instance has changed"),
         Reason.INSTANCE_ENDED: (409, "STATE_TRANSITION_ERROR", "Instance has ended"),
         Reason.NOT_BEGUN: (409, "STATE_TRANSITION_ERROR", "Instance has not begun"),

@@ -26,6 +26,10 @@ class Reason(StrEnum):
 
     # about the command as such
     INSTANCE_EXISTS = "instance_exists", "This instance has been started already."
+    VERSION_ARCHIVED = (
+        "version_archived",
+        "The version has been archived meanwhile and takes no new instances; start the active one.",
+    )
     REVISION_CONFLICT = (
         "revision_conflict",
         "The instance has changed since you read it; read it again and repeat what still makes sense.",

@@ -59,6 +59,8 @@ def refuse(pending: Pending, error: Exception) -> None:
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "workflow_instances_external_key":
         message = "An instance of this workflow has this external key already."
         pending.answer(Rejection(Reason.INSTANCE_EXISTS, message, {"field": "externalKey"}))
+    elif isinstance(error, asyncpg.NotNullViolationError) and error.column_name == "workflow_version":
+        pending.answer(Rejection(Reason.VERSION_ARCHIVED, Reason.VERSION_ARCHIVED.message))
     elif isinstance(
         error,
         asyncpg.DataError

@@ -63,7 +63,8 @@ locked AS MATERIALIZED (
 )
 
 -- name: created
--- Instances that start. One that is there already was started by the same command elsewhere, and counts as overtaken.
+-- Instances that start. One that is there already was started by the same command elsewhere, and counts as overtaken. Who
+-- archives a version locks it: that is waited for, and then a start on it has no version and is refused.
 created AS (
     INSERT INTO workflow_instances (
         tenant_id, id, revision, history_hash, status, current_state, previous_state, configuration, instance_data,
@@ -78,7 +79,8 @@ created AS (
            CASE WHEN t.status = 'completed' THEN t.last_activity_at END,
            t.failed_at,
            CASE WHEN t.status = 'cancelled' THEN t.last_activity_at END,
-           t.definition_id, t.definition_name, t.version, t.submission_id, t.submission, t.external_key,
+           t.definition_id, t.definition_name, CASE WHEN d.status <> 'archived' THEN t.version END, t.submission_id,
+           t.submission, t.external_key,
            t.requester, t.created_by, t.created_at, t.started_at, t.parent_instance_id, t.parent_step
     FROM writer, given(
         tenant_id text, id uuid, revision int, directory_revision bigint, history_hash bytea, status text,
@@ -90,7 +92,9 @@ created AS (
     ) AS t
     JOIN tenants n ON n.id = t.tenant_id
         AND (t.directory_revision IS NULL OR n.directory_revision = t.directory_revision)
+    JOIN workflow_definitions d ON d.tenant_id = t.tenant_id AND d.id = t.definition_id
     ORDER BY t.tenant_id, t.id
+    FOR KEY SHARE OF d
     ON CONFLICT (tenant_id, id) DO NOTHING
     RETURNING tenant_id, id, workflow_definition_id
 )
