@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
+    CompleteStep,
     FailStep,
     FireTimer,
     FireTrigger,
@@ -394,6 +395,32 @@ async def test_much_work_is_done_alone_and_endless_work_is_refused(make_world: M
     assert answer.reason is Reason.BUDGET_EXCEEDED
     await world.check(heavy.instance.id)
     await world.check(endless.instance.id)
+
+
+async def test_a_result_that_is_endless_work_is_an_incident(make_world: MakeWorld) -> None:
+    """Whoever brings it could only bring it again."""
+    world = await make_world(budget_steps=2_000, budget_steps_alone=30_000)
+    await world.people(ada={})
+    inner = "1"
+    for level in range(5):
+        inner = f"data.xs.map(x{level}, {inner}).size()"
+    step = {"type": "external", "id": "call", "topic": "calls", "outputMapping": {"n": inner}}
+    document = {
+        "name": "endless_step", "version": "1.0.0", "title": "Endless step",
+        "dataSchema": {"type": "object", "properties": {"xs": {"type": "array"}, "n": {"type": "integer"}}},
+        "stateMachine": {"initialState": "work",
+                         "states": {"work": {"properties": {"steps": [step]}}, "done": {"type": "final"}},
+                         "transitions": [{"from": "work", "to": "done"}]},
+    }  # fmt: skip
+    started = await world.start(await world.publish(document), data={"xs": list(range(60)), "n": 0})
+    (run,) = started.instance.machine.steps
+    answer = await world.engine.execute(
+        "default", started.instance.id, world.command(None, CompleteStep(run, 1, "done"))
+    )
+    assert isinstance(answer, Accepted), answer
+    (incident,) = answer.instance.machine.incidents.values()
+    assert (incident.code, incident.details) == ("budget_exceeded", {"result": "kept"})
+    await world.check(started.instance.id)
 
 
 @pytest.mark.parametrize("gone", ["caller", "nobody"])

@@ -24,16 +24,21 @@ STEP_TIMERS = frozenset({"step", "wait", "retry"})
 
 def fire_timer(draft: Draft, order: FireTimer) -> None:
     """A timer's hour has come. Raises `Refused` (`timer_gone`) when it was cancelled or moved since."""
-    draft.allow(())
-    timer = draft.instance.machine.timers.get(order.timer)
-    if timer is None or timer.due_at is None or timer.due_at > draft.now:
-        raise Refused(Reason.TIMER_GONE, timer=order.timer)
+    timer = _due(draft, order)
     consume(draft, timer)
     if timer.kind in STEP_TIMERS:
         steps.clock_ran_out(draft, timer)
         statechart.run_to_rest(draft)
         return
     _take_effect(draft, _told(timer))
+
+
+def _due(draft: Draft, order: FireTimer) -> Timer:
+    draft.allow(())
+    timer = draft.instance.machine.timers.get(order.timer)
+    if timer is None or timer.due_at is None or timer.due_at > draft.now:
+        raise Refused(Reason.TIMER_GONE, timer=order.timer)
+    return timer
 
 
 def _take_effect(draft: Draft, told: Mapping[str, Any]) -> None:
@@ -90,7 +95,7 @@ def could_not_fire(draft: Draft, order: FireTimer, refusal: Refused) -> None:
     Nobody reads a timer's rejection, and its hour will not come again: the instance stays where it is, and an operator
     hears of it.
     """
-    timer = draft.instance.machine.timers[order.timer]
+    timer = _due(draft, order)
     consume(draft, timer)
     if timer.kind in STEP_TIMERS and timer.step in draft.instance.machine.steps:
         steps.cannot_apply(draft, timer.step, steps.timer_result(timer), refusal)

@@ -90,6 +90,7 @@ def interpret(
     now: datetime,
     *,
     budget_steps: int = BUDGET_STEPS,
+    refused: Rejection | None = None,
 ) -> Outcome | Rejection | Needs | Overrun:
     """
     Say what a command comes to.
@@ -97,6 +98,9 @@ def interpret(
     `instance` is None for a start and is never changed. `now` is the database's time; should it lie before the
     instance's last activity, that is taken. Answers `Needs` when facts are missing (ask again with them), `Overrun`
     when `budget_steps` are used up (ask again alone, with more).
+
+    `refused`: it cannot take effect, which only whoever interprets it could tell. Where nobody would read of that
+    (`is_unattended`) this says what happens instead.
     """
     order = command.order
     if instance is None:
@@ -104,14 +108,16 @@ def interpret(
         before = blank(order.instance_id, now)
     else:
         before = instance
-        refused = _refused_at_once(instance, command)
-        if refused is not None:
-            return Rejection(refused, refused.message, _details(instance, command, refused))
+        at_once = _refused_at_once(instance, command)
+        if at_once is not None:
+            return Rejection(at_once, at_once.message, _details(instance, command, at_once))
         if now < instance.last_activity_at:
             now = instance.last_activity_at
     draft = Draft(chart, before, actor=command.actor, facts=facts, now=now, budget=Budget(budget_steps))
     try:
         try:
+            if refused is not None:
+                raise Refused(refused.reason, explanation=refused.message)
             _HANDLERS[type(order)](draft, order)
             return _finish(draft, before)
         except Refused as refusal:
@@ -125,10 +131,17 @@ def interpret(
             unattended(draft, order, refusal)
             _tell(draft)
             return _finish(draft, before, bounded=False)
+    except Refused as refusal:  # it came too late
+        return Rejection(refusal.reason, refusal.reason.message, refusal.details)
     except Missing as missing:
         return Needs(missing.keys, missing.scripts)
     except BudgetExceeded:
         return Overrun(budget_steps)
+
+
+def is_unattended(order: Order) -> bool:
+    """Whether nobody reads that the order was refused."""
+    return type(order) in _UNATTENDED
 
 
 def _owed(order: Order, before: Instance) -> bool:
@@ -451,4 +464,4 @@ _UNATTENDED: dict[type, Callable[[Draft, Any, Refused], None]] = {
 #: What answers an escalation: a decision, or that the instance moved.
 _ANSWERS = frozenset({StateEntered, ApprovalGranted, ApprovalRejected, ChangesRequested})
 
-__all__ = ["BUDGET_STEPS", "DATA_MAX_BYTES", "available_triggers", "interpret", "merge_patch"]
+__all__ = ["BUDGET_STEPS", "DATA_MAX_BYTES", "available_triggers", "interpret", "is_unattended", "merge_patch"]

@@ -26,6 +26,8 @@ def record_result(draft: Draft, order: CompleteStep | FailStep) -> None:
 
 def could_not_record(draft: Draft, order: CompleteStep | FailStep, refusal: Refused) -> None:
     """What follows from a result was refused: whoever brought it can do nothing about that, an operator can."""
+    draft.allow(())
+    steps.expect_attempt(draft, order)
     steps.cannot_apply(draft, order.step, steps.result_of(order), refusal)
 
 

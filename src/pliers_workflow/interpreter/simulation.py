@@ -34,7 +34,7 @@ from .commands import (
 from .effects import AwaitEvent, CancelStep, ScheduleStep, SendOrder, StartChild, StopAwaiting
 from .facts import Members, Needs, ScriptAnswer, User
 from .folding import fold
-from .interpret import BUDGET_STEPS, interpret
+from .interpret import BUDGET_STEPS, interpret, is_unattended
 from .outcome import Outcome, Overrun
 from .rejections import Reason, Rejection
 
@@ -321,15 +321,21 @@ class Simulation:
         command = Command(id=f"command/{len(self.history) + 1}", actor=Actor(user, permissions), order=order)
         facts: dict[str, Fact] = {}
         budget_steps = BUDGET_STEPS
+        refused: Rejection | None = None
         for _ in range(ROUNDS_MAX):
-            answer = interpret(self.chart, self.instance, command, facts, self.now, budget_steps=budget_steps)
+            answer = interpret(
+                self.chart, self.instance, command, facts, self.now, budget_steps=budget_steps, refused=refused
+            )
             if isinstance(answer, Needs):
                 facts.update({key: directory.fact(key) for key in answer.keys})
                 facts.update({script.key: self._script(script) for script in answer.scripts})
             elif isinstance(answer, Overrun):
                 if budget_steps == BUDGET_STEPS_ALONE:
                     reason = Reason.BUDGET_EXCEEDED
-                    return Rejection(reason, reason.message, {"steps": answer.steps})
+                    rejection = Rejection(reason, reason.message, {"steps": answer.steps})
+                    if refused is not None or not is_unattended(order):
+                        return rejection
+                    refused = rejection
                 budget_steps = BUDGET_STEPS_ALONE
             else:
                 if isinstance(answer, Outcome):

@@ -81,10 +81,9 @@ class Aside:
         try:
             pending.rounds += 1
             if pending.rounds > ROUNDS_MAX:
-                self._queue.take_first(fold.key)
-                pending.answer(
-                    Rejection(Reason.BUDGET_EXCEEDED, f"The command asks for scripts in more than {ROUNDS_MAX} rounds.")
-                )
+                message = f"The command asks for scripts in more than {ROUNDS_MAX} rounds."
+                if pending.refuse(Rejection(Reason.BUDGET_EXCEEDED, message)):
+                    self._queue.take_first(fold.key)
                 return
             answers = await asyncio.gather(*(self._scripts.run(request) for request in needs.scripts))
             facts = dict(pending.facts or {})
@@ -151,8 +150,10 @@ class Aside:
             if isinstance(result, Rejection):
                 if pending.may_be_committed(fold.revision):
                     pending.fail(OutcomeUnknown(pending.command.id))
-                else:
+                elif result.reason is not Reason.BUDGET_EXCEEDED:
                     pending.answer(result)
+                elif not pending.refuse(result):
+                    self._queue.give_back(key, [pending])
                 return
             fold.accept(pending, result)
             writes = BatchWrites(self._key_ttl)

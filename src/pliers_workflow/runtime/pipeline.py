@@ -499,7 +499,7 @@ class Pipeline:
             if chart is None:
                 fold.defer()
                 return ()
-            if chart.weight > settings.chart_weight_max or pending.alone:
+            if (chart.weight > settings.chart_weight_max or pending.alone) and pending.refused is None:
                 pending.alone = True
                 fold.parked = pending
                 fold.defer()
@@ -513,6 +513,7 @@ class Pipeline:
                     facts,
                     pending.now or fold.now,
                     budget_steps=settings.budget_steps,
+                    refused=pending.refused,
                 )
             except Exception as error:  # a bug in the interpreter: this command's alone
                 _log.exception("interpreter_failed", command=pending.command.id, instance=pending.instance_id)
@@ -541,6 +542,10 @@ class Pipeline:
                 return result.keys
             else:
                 assert type(result) is Overrun
+                if pending.refused is not None:  # even what would happen instead is too much
+                    fold.answers.append((pending, pending.refused))
+                    fold.next += 1
+                    continue
                 pending.alone = True
                 fold.parked = pending
                 fold.defer()

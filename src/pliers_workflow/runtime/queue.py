@@ -16,6 +16,8 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
+from pliers_workflow.interpreter.interpret import is_unattended
+
 from .answers import Answer, RequestKey
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from pliers_workflow.interpreter.commands import Command
     from pliers_workflow.interpreter.facts import Fact
+    from pliers_workflow.interpreter.rejections import Rejection
 
 Key = tuple[str, str]
 """Tenant id and instance id."""
@@ -47,7 +50,7 @@ class Pending:
 
     __slots__ = (
         "alone", "attempts", "background", "base_revision", "command", "enqueued_at", "facts", "future", "instance_id",
-        "now", "queued", "request", "rounds", "sent_revision", "settled", "taken", "tenant_id", "uncertain",
+        "now", "queued", "refused", "request", "rounds", "sent_revision", "settled", "taken", "tenant_id", "uncertain",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +79,8 @@ class Pending:
         self.rounds = 0
         #: needs more work than a batch allows
         self.alone = False
+        #: it cannot take effect, and nobody would read of that: why, and what happens instead is done
+        self.refused: Rejection | None = None
         #: it was in a batch once
         self.taken = False
         #: it is in the queue now
@@ -97,6 +102,14 @@ class Pending:
     def sought(self) -> tuple[str, str, int, str]:
         """What `storage.applied` looks for."""
         return self.tenant_id, self.instance_id, self.base_revision, self.command.id
+
+    def refuse(self, rejection: Rejection) -> bool:
+        """It was too much. Answer the caller; False: nobody would read of that, and what happens instead is to be done."""
+        if self.refused is None and is_unattended(self.command.order):
+            self.refused = rejection
+            return False
+        self.answer(rejection)
+        return True
 
     def answer(self, answer: Answer) -> None:
         """Answer the caller, unless it has gone."""

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.interpreter.commands import FailStep
+from pliers_workflow.interpreter import simulation
+from pliers_workflow.interpreter.commands import Actor, Command, CompleteStep, FailStep
 from pliers_workflow.interpreter.effects import OpenIncident
+from pliers_workflow.interpreter.interpret import interpret
+from pliers_workflow.interpreter.rejections import Reason, Rejection
 from tests.interpreter.building import accepted, kinds, refused
 from tests.interpreter.steps.working import at_work, call, data, incident, jobs, status, steps_at_work
 
@@ -400,3 +403,39 @@ def test_what_a_failure_says_is_bounded() -> None:
     found = incident(run)
     assert (len(found.code), len(found.message)) == (100, 2000)
     assert found.details == {"left_out": "more than 16 kB"}
+
+
+@pytest.mark.parametrize("come", ["a result", "a failure", "a clock"])
+def test_what_is_too_much_work_is_an_incident(monkeypatch: pytest.MonkeyPatch, come: str) -> None:
+    """Nobody reads that a result was refused, and no retry makes it less: it is kept, and an operator looks at it."""
+    monkeypatch.setattr(simulation, "BUDGET_STEPS_ALONE", 30_000)
+    much = "1"
+    for level in range(5):
+        much = f"data.xs.map(x{level}, {much}).size()"
+    assign = [{"type": "assign", "field": "n", "value": much}]
+    run = at_work(
+        call("one", outputMapping={"n": much}, timeoutMinutes=5),
+        data={"xs": list(range(60))},
+        more=[{"from": "work", "to": "end", "trigger": "error.step.one", "actions": assign}],
+    )
+    if come == "a clock":
+        run.advance(300_000)
+    else:
+        accepted(run.complete("one", "done") if come == "a result" else run.fail("one"))
+    assert (incident(run).code, incident(run).details, jobs(run)) == ("budget_exceeded", {"result": "kept"}, [])
+    assert refused(run.resolve("retry")).reason == "budget_exceeded"
+    accepted(run.update({"xs": []}, "ada"))
+    accepted(run.resolve("retry"))
+    assert status(run) == "completed"
+
+
+def test_what_comes_too_late_to_be_an_incident_is_gone() -> None:
+    """Whoever interprets a result may learn that it is too much when the step is over."""
+    run = at_work(call("one"), more=[{"from": "work", "to": "end", "trigger": "leave"}], states={"end": {}})
+    step = run.run_of("one").id
+    accepted(run.fire("leave", user="ada"))
+    too_much = Rejection(Reason.BUDGET_EXCEEDED, "too much")
+    order = Command("c", Actor(), CompleteStep(step, 1, "done"))
+    answer = interpret(run.chart, run.instance, order, {}, run.now, refused=too_much)
+    assert isinstance(answer, Rejection)
+    assert answer.reason == "step_gone"

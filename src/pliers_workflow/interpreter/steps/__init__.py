@@ -19,6 +19,7 @@ from .receiving import receive_event, run_step
 from .results import (
     cannot_apply,
     clock_ran_out,
+    expect_attempt,
     record_result,
     result_of,
     resume,
@@ -36,6 +37,7 @@ __all__ = [
     "clock_ran_out",
     "close",
     "close_all_incidents",
+    "expect_attempt",
     "leave_state",
     "not_taken",
     "receive_event",

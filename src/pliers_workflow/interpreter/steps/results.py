@@ -37,11 +37,12 @@ DETAILS_MAX_BYTES: Final = 16_000
 
 def record_result(draft: Draft, order: CompleteStep | FailStep, held: Held) -> None:
     """Whoever ran a step says what came of it. Raises `Refused` (`step_gone`) for an attempt that is not made any more."""
-    take_result(draft, _at_attempt(draft, order), held)
+    take_result(draft, expect_attempt(draft, order), held)
     work_off(draft)
 
 
-def _at_attempt(draft: Draft, order: CompleteStep | FailStep) -> StepRun:
+def expect_attempt(draft: Draft, order: CompleteStep | FailStep) -> StepRun:
+    """The run that makes this attempt. Raises `Refused` (`step_gone`) where none does any more."""
     run = run_at_work(draft, order.step)
     if (
         run is None
