@@ -15,6 +15,7 @@ _EXPECTED: Final = frozenset(
         "Failed to restore the pool connection floor; retrying",
         "connection_lost",
         "batch_again",
+        "claim_cut_short",
         "drain_gave_up",
         "started_jobs_stay_for_now",
         "database unavailable",
@@ -22,7 +23,7 @@ _EXPECTED: Final = frozenset(
     }
 )
 #: And every service: that it waits for its database, or leaves something for later.
-_WAITS: Final = re.compile(r"_waits?_for_database$|_wait$|_left_for_later$|_left_to_sweep$|_not_settled$")
+_WAITS: Final = re.compile(r"_waits?_for_(database|lock)$|_wait$|_left_for_later$|_left_to_sweep$|_not_settled$")
 #: A node that starts while its database goes away says why, and ends; whoever runs it starts it again.
 _START_FAILED: Final = re.compile(
     r"^Application startup failed|"
