@@ -110,6 +110,22 @@ async def test_too_large_an_answer(server: OutsideServer, outbound: Outbound) ->
     assert (await outbound.send("GET", server.url)).body == b"small"
 
 
+async def test_packed_answers_count_whole(server: OutsideServer, outbound: Outbound) -> None:
+    """One that was cut off before it was packed to the end is no answer; one in several members is one."""
+    packed = gzip.compress(bytes(range(256)) * 4)
+    server.answer = reply(200, packed[:-1], Content_Encoding="gzip")
+    error = await failure(outbound, "GET", server.url)
+    assert (error.code, error.retryable) == ("HTTP_PROTOCOL", True)
+    server.answer = reply(200, packed[:-100], Content_Encoding="gzip")
+    assert (await failure(outbound, "GET", server.url)).code == "HTTP_PROTOCOL"
+    server.answer = reply(200, gzip.compress(b"one, ") + gzip.compress(b"two"), Content_Encoding="gzip")
+    assert (await outbound.send("GET", server.url)).body == b"one, two"
+    server.answer = reply(200, gzip.compress(b"x" * 2000) + gzip.compress(b"x" * 2000), Content_Encoding="gzip")
+    assert (await failure(outbound, "GET", server.url)).code == "HTTP_RESPONSE_TOO_LARGE"
+    server.answer = reply(200, gzip.compress(b"small") + b"\0\0", Content_Encoding="gzip")
+    assert (await outbound.send("GET", server.url)).body == b"small"
+
+
 async def test_silence(server: OutsideServer, outbound: Outbound) -> None:
     """The time is for the whole exchange: a server that sends a byte now and then does not hold the engine."""
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 #: How we introduce ourselves, unless a request says otherwise.
 USER_AGENT: Final = f"pliers-workflow/{__version__}"
 
+#: for zlib: what is packed says whether it is as gzip or as zlib does it
+_ANY_FORMAT: Final = 47
+#: what a member of gzip begins with
+_GZIP: Final = b"\x1f\x8b"
+_PIECE: Final = 4096
+
 
 class Received(Struct, frozen=True):
     """An answer, whatever its status."""
@@ -131,14 +137,31 @@ async def _read(response: httpx.Response, size_max: int) -> bytes:
         return bytes(raw)
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise OutboundError("HTTP_PROTOCOL", f"The answer is packed as {coding[:40]!r}.", retryable=False)
-    unpacker = zlib.decompressobj(47)
     try:
-        body = unpacker.decompress(bytes(raw), size_max + 1)
+        body, whole = _unpacked(bytes(raw), size_max + 1)
     except zlib.error as error:
         raise OutboundError("HTTP_PROTOCOL", f"The answer cannot be unpacked: {error}", retryable=True) from None
     if len(body) > size_max:
         raise _too_large(size_max)
+    if not whole:
+        raise OutboundError("HTTP_PROTOCOL", "The answer's packed body ends too soon.", retryable=True)
     return body
+
+
+def _unpacked(packed: bytes, size_max: int) -> tuple[bytes, bool]:
+    """As much of a body, and whether that is all of it; gzip may come in several members (RFC 1952, section 2.2)."""
+    unpacker, body, at = zlib.decompressobj(_ANY_FORMAT), bytearray(), 0
+    view = memoryview(packed)
+    while at < len(view) and len(body) < size_max:
+        if unpacker.eof:
+            if view[at : at + 2] != _GZIP:
+                break  # what comes after it is none of it
+            unpacker = zlib.decompressobj(_ANY_FORMAT)
+        # A little at a time, because what is beyond the end of a member is copied.
+        piece = view[at : at + _PIECE]
+        body += unpacker.decompress(piece, size_max - len(body))
+        at += len(piece) - len(unpacker.unused_data)
+    return bytes(body), unpacker.eof
 
 
 def _too_large(size_max: int) -> OutboundError:
