@@ -212,6 +212,33 @@ async def test_a_change_ends_the_wait(database: str, receiver: OutsideServer) ->
         assert (await sender.status(made))["state"] == "active"
 
 
+@pytest.mark.parametrize("body", ["endless", "silent", "cut off"])
+async def test_the_status_is_the_answer(sender: Sender, receiver: OutsideServer, body: str) -> None:
+    """Who has said 2xx has taken the event, and is not sent it again for a body without end, or one that never comes."""
+
+    async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        if body == "cut off":
+            writer.close()
+        while body == "endless":
+            writer.write(b"thank you " * 10_000)
+            await writer.drain()
+
+    receiver.answer = answer
+    made = await sender.subscribe(sink(receiver), lanes=1, eventTypes=["workflow.started"])
+    for number in (1, 2):
+        await sender.instance()
+        await until(lambda number=number: len(receiver.requests) == number)  # type: ignore[misc]
+    await until(lambda: receiver.requests)
+    for _ in range(200):
+        status = (await sender.status(made))["status"]
+        if status["lag"] == 0:
+            break
+        await asyncio.sleep(0.05)
+    assert (status["lag"], status["failures"], status["lastError"]) == (0, 0, None)
+    assert len(set(ids(receiver))) == len(ids(receiver)) == 2
+
+
 async def test_410_disables_at_once(sender: Sender, receiver: OutsideServer) -> None:
     """Who answers 410 is never called again until somebody resumes; it is in the audit log and in health."""
     receiver.answer = reply(410, b"moved away")

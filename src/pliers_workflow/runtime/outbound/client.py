@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 #: How we introduce ourselves, unless a request says otherwise.
 USER_AGENT: Final = f"pliers-workflow/{__version__}"
 
+#: of a body on which nothing depends: bytes that are read, and seconds in which they must come
+_BEGINNING: Final = 64 * 1024
+_SOON: Final = 1.0
+_PACKED: Final = ("gzip", "x-gzip", "deflate")
 #: for zlib: what is packed says whether it is as gzip or as zlib does it
 _ANY_FORMAT: Final = 47
 #: what a member of gzip begins with
@@ -65,11 +70,13 @@ class Outbound:
         content: bytes | None = None,
         timeout: float | None = None,
         size_max: int | None = None,
+        status_only: bool = False,
     ) -> Received:
         """
         Send one request and give its answer, of any status. Redirects are answers, too.
 
-        `timeout` (seconds) is for all of it, from resolving the name to the last byte. Raises OutboundError.
+        `timeout` (seconds) is for all of it, from resolving the name to the last byte. `status_only`: the answer is its
+        status, and its body no more than a remark: the beginning of it, if it comes soon. Raises OutboundError.
         """
         seconds = self._settings.request_timeout if timeout is None else timeout
         size_max = self._settings.response_size_max if size_max is None else size_max
@@ -77,16 +84,19 @@ class Outbound:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._client.send(request, stream=True)
-                try:
-                    body = await _read(response, size_max)
-                finally:
-                    await response.aclose()
+                if not status_only:
+                    try:
+                        body = await _read(response, size_max)
+                    finally:
+                        await response.aclose()
         except TimeoutError:
             raise OutboundError(
                 "HTTP_TIMEOUT", f"{_place(request)} gave no whole answer within {seconds:g} s.", retryable=True
             ) from None
         except httpx.HTTPError as error:
             raise _failure(error, _place(request)) from error
+        if status_only:
+            body = await _beginning(response, min(size_max, _BEGINNING))
         return Received(response.status_code, {name.lower(): text for name, text in response.headers.items()}, body)
 
     async def close(self) -> None:
@@ -125,6 +135,27 @@ def check_url(url: str) -> httpx.URL:
     return read
 
 
+async def _beginning(response: httpx.Response, size_max: int) -> bytes:
+    """What comes soon of a body on which nothing depends; a connection whose answer has an end is used again."""
+    raw = bytearray()
+    try:
+        with contextlib.suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(_SOON):
+                async for part in response.aiter_raw():
+                    raw += part
+                    if len(raw) > size_max:
+                        break
+    finally:
+        with contextlib.suppress(httpx.HTTPError):
+            await response.aclose()
+    if response.headers.get("content-encoding", "").strip().lower() in _PACKED:
+        try:
+            return _unpacked(bytes(raw), size_max)[0]
+        except zlib.error:
+            return b""
+    return bytes(raw[:size_max])
+
+
 async def _read(response: httpx.Response, size_max: int) -> bytes:
     """The body, as it is after unpacking; more than allowed is not read."""
     raw = bytearray()
@@ -135,7 +166,7 @@ async def _read(response: httpx.Response, size_max: int) -> bytes:
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in ("", "identity") or not raw:
         return bytes(raw)
-    if coding not in ("gzip", "x-gzip", "deflate"):
+    if coding not in _PACKED:
         raise OutboundError("HTTP_PROTOCOL", f"The answer is packed as {coding[:40]!r}.", retryable=False)
     try:
         body, whole = _unpacked(bytes(raw), size_max + 1)
@@ -154,7 +185,7 @@ def _unpacked(packed: bytes, size_max: int) -> tuple[bytes, bool]:
     view = memoryview(packed)
     while at < len(view) and len(body) < size_max:
         if unpacker.eof:
-            if view[at : at + 2] != _GZIP:
+            if bytes(view[at : at + 2]) != _GZIP:
                 break  # what comes after it is none of it
             unpacker = zlib.decompressobj(_ANY_FORMAT)
         # A little at a time, because what is beyond the end of a member is copied.

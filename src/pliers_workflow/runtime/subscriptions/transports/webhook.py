@@ -1,7 +1,8 @@
 """Webhooks: one POST for each event, signed as Standard Webhooks has it.
 
 `webhook-id` is the same whenever the event is sent again, so a receiver that remembers ids takes each event once. Any
-status of 2xx takes the event; 410 asks never to be called again; everything else, redirects included, is a failure.
+status of 2xx takes the event, whatever becomes of the body after it; 410 asks never to be called again; everything else,
+redirects included, is a failure.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class WebhookTransport:
         }
         try:
             received = await self._outbound.send(
-                "POST", self._sink.url, headers=headers, content=message.body, timeout=self._timeout
+                "POST", self._sink.url, headers=headers, content=message.body, timeout=self._timeout, status_only=True
             )
         except OutboundError as error:
             raise TransportError(error.message) from None
