@@ -135,6 +135,8 @@ async def test_expected_statuses(shop: Shop, shopkeeper: OutsideServer) -> None:
         (b"{broken", {"Content_Type": "application/json"}, "{broken"),
         (b"\x00\xff", {"Content_Type": "application/octet-stream"}, "\ufffd\ufffd"),
         (b"x", {"Content_Type": "text/plain; charset=no-such"}, "x"),
+        (b"a..b", {"Content_Type": "text/plain; charset=idna"}, "a..b"),
+        (rb"a\ud800", {"Content_Type": "text/plain; charset=unicode-escape"}, "a?"),
     ],
 )
 async def test_bodies_of_all_kinds(

@@ -87,8 +87,10 @@ def text_of(received: Received) -> str:
             charset = value.strip().strip('"')
     try:
         text = received.body.decode(charset, "replace")
-    except LookupError:
+    except (LookupError, ValueError):  # of Python's codecs not all are charsets, and `idna` fails over its own limits
         text = received.body.decode("utf-8", "replace")
+    # Some of them make halves of surrogate pairs, which no database holds.
+    text = text.encode("utf-8", "replace").decode()
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
