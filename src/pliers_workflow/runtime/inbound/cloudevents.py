@@ -54,6 +54,8 @@ _TEXT: Final = re.compile(r"text/.*", re.IGNORECASE)
 _CHARSET: Final = re.compile(r""";\s*charset\s*=\s*"?([^\s;"]+)""", re.IGNORECASE)
 #: charsets in which texts are read; Python knows many codecs more, and not all of them are charsets
 _CHARSETS: Final = re.compile(r"us-ascii|utf-?8|utf-16(?:le|be)?|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
+#: attributes of the standard that are kept as extensions are, and are texts (section 3.1.2)
+_TEXTS: Final = ("datacontenttype", "dataschema")
 #: how an integer stands in the binary form
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,9}")
 _INT32: Final = 2**31
@@ -110,6 +112,7 @@ def binary(
     """
     reader = _Reader("")
     given: dict[str, Any] = dict(attributes)
+    content_type = content_type or None  # some clients of brokers send an empty one where they have none
     for name in ("data", "data_base64", "datacontenttype"):
         if name in given:
             reader.wrong(f"/{name}", "unknown_field", f"`{name}` is no attribute of the binary form.")
@@ -259,6 +262,8 @@ class _Reader:
             if not _NAME.fullmatch(name):
                 message = f"{name[:100]!r} is no name of an attribute: small letters and digits, at most 50."
                 self.wrong(at, "unknown_field", message, "put it into `data`")
+            elif name in _TEXTS and (not isinstance(value, str) or not value):
+                self.wrong(at, "wrong_type", f"`{name}` is a text, and not empty.")
             elif isinstance(value, str):
                 if len(value) > _EXTENSION_LENGTH or _CONTROL.search(value):
                     self.wrong(at, "bad_text", f"`{name}` is too long, or holds a character no attribute may hold.")
