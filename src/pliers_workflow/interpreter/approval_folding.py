@@ -33,6 +33,7 @@ from .events import (
     StageSkipped,
 )
 from .instance import ChainRun, StageRun, Vote
+from .rounds import rounds_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,34 +117,39 @@ def people_asked(stage: StageRun) -> tuple[str, ...]:
 
 
 def chain_started(instance: Instance, event: ChainStarted, at: datetime) -> None:
-    """A first round knows nothing of earlier ones; a later one keeps what they granted."""
+    """A first round knows nothing of earlier ones; a later one keeps what they granted, in this place or the one left."""
     machine = instance.machine
-    _set_run(
-        machine,
-        ChainRun(event.chain, event.state, event.visit, event.round, "asking", step=event.step),
-    )
+    run = ChainRun(event.chain, event.state, event.visit, event.round, "asking", step=event.step)
+    before = machine.chains.get(run.place)
+    if before is not None and before.visit == event.visit:
+        run = replace(run, earlier_grants=before.earlier_grants, earlier_voters=before.earlier_voters)
+    else:
+        key = rounds_key(machine, event.chain, event.step)
+        if event.round > 1:
+            run = replace(
+                run,
+                earlier_grants=machine.earlier_grants.get(key, {}),
+                earlier_voters=machine.earlier_voters.get(key, {}),
+            )
+        machine.rounds = _without(machine.rounds, key)
+        machine.earlier_grants = _without(machine.earlier_grants, key)
+        machine.earlier_voters = _without(machine.earlier_voters, key)
+    _set_run(machine, run)
     _count(machine, "visit", event.visit)
-    machine.rounds = _without(machine.rounds, event.chain)
     machine.settled = _without(machine.settled, event.chain)
-    if event.round == 1:
-        machine.earlier_grants = _without(machine.earlier_grants, event.chain)
-        machine.earlier_voters = _without(machine.earlier_voters, event.chain)
 
 
 def chain_granted(instance: Instance, event: ChainGranted, at: datetime) -> None:
-    _end_chain(instance.machine, event.step or event.state, event.chain, "granted")
+    _end_chain(instance.machine, event.step or event.state, "granted")
 
 
 def chain_refused(instance: Instance, event: ChainRefused, at: datetime) -> None:
-    _end_chain(instance.machine, event.step or event.state, event.chain, "refused")
+    _end_chain(instance.machine, event.step or event.state, "refused")
 
 
-def _end_chain(machine: Machine, place: str, chain: str, status: Literal["granted", "refused"]) -> None:
+def _end_chain(machine: Machine, place: str, status: Literal["granted", "refused"]) -> None:
     """What earlier rounds granted is of no more use: the next activation begins with a first round."""
-    _set_run(machine, replace(machine.chains[place], status=status))
-    machine.earlier_grants = _without(machine.earlier_grants, chain)
-    machine.earlier_voters = _without(machine.earlier_voters, chain)
-    machine.rounds = _without(machine.rounds, chain)
+    _set_run(machine, replace(machine.chains[place], status=status, earlier_grants={}, earlier_voters={}))
 
 
 # -- stages ------------------------------------------------------------------------------------------------------------
@@ -164,7 +170,7 @@ def stage_asked(instance: Instance, event: StageAsked, at: datetime) -> None:
 def stage_skipped(instance: Instance, event: StageSkipped, at: datetime) -> None:
     machine = instance.machine
     run = machine.chains[event.step or event.state]
-    watched = machine.earlier_grants.get(run.chain, {}).get(event.stage) if event.reason == "unchanged" else None
+    watched = run.earlier_grants.get(event.stage) if event.reason == "unchanged" else None
     stage = StageRun(id=event.stage, status="skipped", watched_hash=watched)
     _set_run(machine, replace(run, stages=(*run.stages, stage)))
 
@@ -243,8 +249,8 @@ def changes_requested(instance: Instance, event: ChangesRequested, at: datetime)
     stage = run.stages[position]
     _remember_people(machine, run.chain, stage)
     stages = _put_stage(run, position, replace(stage, items=_less(stage.items, event.item)))
-    grants = dict(machine.earlier_grants.get(run.chain, {}))
-    voters = dict(machine.earlier_voters.get(run.chain, {}))
+    grants = dict(run.earlier_grants)
+    voters = dict(run.earlier_voters)
     for each in stages:
         if each.status == "granted" and each.watched_hash is not None:
             grants[each.id] = each.watched_hash
@@ -252,10 +258,10 @@ def changes_requested(instance: Instance, event: ChangesRequested, at: datetime)
         elif not (each.status == "skipped" and each.watched_hash is not None):
             grants.pop(each.id, None)
             voters.pop(each.id, None)
-    machine.earlier_grants = _with(machine.earlier_grants, run.chain, grants)
-    machine.earlier_voters = _with(machine.earlier_voters, run.chain, voters)
-    machine.rounds = _with(machine.rounds, run.chain, run.round)
-    _set_run(machine, replace(run, status="changes_requested", stages=stages))
+    _set_run(
+        machine,
+        replace(run, status="changes_requested", stages=stages, earlier_grants=grants, earlier_voters=voters),
+    )
 
 
 def approval_delegated(instance: Instance, event: ApprovalDelegated, at: datetime) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from . import approval_folding, step_folding
 from . import events as e
 from .instance import ChainRun, Instance, Machine, Status
+from .rounds import leave_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -157,8 +158,7 @@ def _state_exited(instance: Instance, event: e.StateExited, at: datetime) -> Non
     machine = instance.machine
     if event.remembered:
         machine.history = {**machine.history, **event.remembered}
-    if state in machine.chains:
-        machine.chains = _without(machine.chains, state)
+    leave_chain(machine, state)
     if machine.outputs or machine.working:
         step_folding.leave_state(machine, state)
 

@@ -142,6 +142,9 @@ class ChainRun(Struct, frozen=True, omit_defaults=True):
     stages: tuple[StageRun, ...] = ()
     #: the step run that asks, where it is not the state itself
     step: str | None = None
+    #: what earlier rounds of it granted: stage id -> watched hash; and who voted in those stages, by user id
+    earlier_grants: dict[str, str] = {}
+    earlier_voters: dict[str, tuple[str, ...]] = {}
 
     @property
     def place(self) -> str:
@@ -181,11 +184,12 @@ class Machine(Struct, omit_defaults=True):
     timers: dict[str, Timer] = {}
     #: by state id, or by the run of the step that asks
     chains: dict[str, ChainRun] = {}
-    #: past rounds' granted stages by chain id: stage id -> watched hash, kept until the chain is granted
+    #: of chains that were left when changes had been requested, until the next round begins: the stages that earlier
+    #: rounds granted, by chain id (of a step's: with the step's place): stage id -> watched hash
     earlier_grants: dict[str, dict[str, str]] = {}
-    #: who voted in those stages: chain id -> stage id -> user ids
+    #: who voted in those stages: by the same -> stage id -> user ids
     earlier_voters: dict[str, dict[str, tuple[str, ...]]] = {}
-    #: last round by chain id, while changes are awaited
+    #: their last round, by the same
     rounds: dict[str, int] = {}
     #: who had been asked in the settled stages of a chain's last round: chain id -> stage id -> user ids
     settled: dict[str, dict[str, tuple[str, ...]]] = {}

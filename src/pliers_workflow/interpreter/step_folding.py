@@ -27,6 +27,7 @@ from .events import (
     StepStarted,
 )
 from .instance import Status
+from .rounds import leave_chain
 from .step_runs import Ended, Held
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def _forget(machine: Machine, run: StepRun) -> None:
 
 
 def _drop(machine: Machine, run: StepRun) -> None:
+    leave_chain(machine, run.id)
     machine.steps = _without(machine.steps, run.id)
     if run.parent is None:
         _forget(machine, run)
@@ -208,8 +210,6 @@ def _drop(machine: Machine, run: StepRun) -> None:
             machine.working = _without(machine.working, run.state)
     if run.id in machine.outputs:
         machine.outputs = _without(machine.outputs, run.id)
-    if run.id in machine.chains:
-        machine.chains = _without(machine.chains, run.id)
 
 
 #: Event type -> what it changes.

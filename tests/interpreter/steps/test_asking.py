@@ -131,3 +131,92 @@ def test_what_a_failed_step_had_asked_is_over(before: str) -> None:
     accepted(run.resolve("retry"))
     accepted(run.decide("approve", "bob"))
     assert status(run) == "completed"
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------------
+
+
+def two_stages(**configuration: Any) -> dict[str, Any]:
+    """Bob, then cid, each spared another question while the amount is the same."""
+    stages = [
+        {"id": name, "approvers": [{"type": "user", "identifier": name}], "watchedFields": ["amount"]}
+        for name in ("bob", "cid")
+    ]
+    return {"id": "ok", "steps": stages, "configuration": configuration}
+
+
+def side_by_side(*branches: Any) -> dict[str, Any]:
+    named = [{"id": f"b{number}", "steps": list(steps)} for number, steps in enumerate(branches)]
+    return {"type": "parallel", "id": "both", "branches": named}
+
+
+def asked(run: Any, step: str) -> list[str]:
+    """The stages of a step's chain, and how each stands."""
+    return [f"{stage.id} {stage.status}" for stage in run.instance.machine.chains[run.run_of(step).id].stages]
+
+
+def test_a_step_skips_nothing_that_was_granted_in_another() -> None:
+    """One waits for changes, which bob had agreed to; another that begins the same chain asks bob for itself."""
+    ask_too = ASK | {"id": "ask_too"}
+    run = at_work(side_by_side([ASK], [call("later"), ask_too]), data={"amount": 1}, approvalChains=[two_stages()])
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.complete("later"))
+    assert asked(run, "ask_too") == ["bob asking"]
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.fire("resubmit", user="ada"))
+    assert asked(run, "ask") == ["bob skipped", "cid asking"]
+
+
+def test_a_step_that_waits_for_changes_gains_no_grant_of_another() -> None:
+    """Bob wanted changes here and agreed there: here he is asked again."""
+    ask_too = ASK | {"id": "ask_too"}
+    run = at_work(side_by_side([ASK], [call("later"), ask_too]), data={"amount": 1}, approvalChains=[two_stages()])
+    accepted(run.decide("request_changes", "bob"))
+    accepted(run.complete("later"))
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.fire("resubmit", user="ada"))
+    assert asked(run, "ask") == ["bob asking"]
+
+
+def test_who_decided_in_a_skipped_stage_is_remembered_whatever_begins_beside_it() -> None:
+    """Different people have to decide, in this round or in the one before."""
+    chain_ = two_stages(distinctApprovers=True)
+    chain_["steps"][1]["approvers"] = [{"type": "user", "identifier": each} for each in ("bob", "cid")]
+    ask_too = ASK | {"id": "ask_too"}
+    run = at_work(side_by_side([ASK], [call("later"), ask_too]), data={"amount": 1}, approvalChains=[chain_])
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.fire("resubmit", user="ada"))
+    accepted(run.complete("later"))
+    item = run.instance.machine.chains[run.run_of("ask").id].stages[-1].items[0].id  # type: ignore[union-attr]
+    assert refused(run.decide("approve", "bob", item=item)).reason in ("decided_in_other_stage", "not_an_approver")
+    assert asked(run, "ask") == ["bob skipped", "cid asking"]
+
+
+def test_the_round_of_a_step_goes_on_when_the_same_step_begins_again() -> None:
+    """Its state was left for the changes. Another step of the same chain begins with a first round, and so does a loop."""
+    rework = [
+        {"from": "work", "to": "rework", "trigger": "changes_requested"},
+        {"from": "rework", "to": "work", "trigger": "again"},
+    ]
+    rest: dict[str, Any] = {"data": {"amount": 1, "xs": [1, 2]}, "more": rework, "states": {"rework": {}}}
+    run = at_work(ASK | {"id": "first", "condition": "data.amount > 1"}, ASK, approvalChains=[two_stages()], **rest)
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.fire("again", user="ada"))
+    assert asked(run, "ask") == ["bob skipped", "cid asking"]
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.update({"amount": 2}, "ada"))
+    accepted(run.fire("again", user="ada"))
+    assert asked(run, "first") == ["bob asking"]
+    each = {"type": "for_each", "items": "data.xs", "maxConcurrency": 1, "steps": [ASK]}
+    run = at_work(each, approvalChains=[two_stages()], **rest)
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("approve", "cid"))
+    accepted(run.decide("approve", "bob"))
+    accepted(run.decide("request_changes", "cid"))
+    accepted(run.fire("again", user="ada"))
+    assert asked(run, "ask") == ["bob asking"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..draft import Refused
 from ..events import ChainStarted
 from ..rejections import Reason
+from ..rounds import rounds_key
 from .items import Cause, open_stage, place_of, resolve_incidents, run_of, stop_asking
 from .settling import ask_fallbacks, fill_seats, go_on, grant, refuse
 
@@ -20,12 +21,12 @@ def start_chain(draft: Draft, place: Place) -> None:
     """
     Start the chain of a state that has just been entered, or of a step that has begun.
 
-    After a round that ended with a request for changes this is the next round, whichever state of that chain is
-    entered; else it is a first one. A chain whose stages are all skipped is granted at once.
+    After a round that ended with a request for changes, and whose place was left, this is the next round, whichever
+    state of that chain is entered, or when the same step begins again; else it is a first one. A chain whose stages are all skipped is granted at once.
     """
     chain = place.chain
     machine = draft.instance.machine
-    round_ = machine.rounds.get(chain.id, 0) + 1
+    round_ = machine.rounds.get(rounds_key(machine, chain.id, place.step), 0) + 1
     draft.emit(ChainStarted(chain.id, place.state, draft.number("visit"), round_, place.step))
     go_on(draft, place, 0, Cause("approve"))
 

@@ -70,13 +70,12 @@ def barred(draft: Draft, chain: Chain, stage: Stage, run: ChainRun) -> frozenset
 def deciders_elsewhere(draft: Draft, chain: Chain, stage: Stage, run: ChainRun) -> set[str]:
     """Who decided in another stage of this round, or in one that this round skips because nothing changed."""
     people: set[str] = set()
-    earlier = draft.instance.machine.earlier_voters.get(chain.id, {})
     for other in run.stages:
         if other.id == stage.id:
             continue
         people.update([vote.user for vote in other.votes])
         if other.status == "skipped":
-            people.update(earlier.get(other.id, ()))
+            people.update(run.earlier_voters.get(other.id, ()))
     return people
 
 

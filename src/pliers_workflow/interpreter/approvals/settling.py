@@ -21,7 +21,7 @@ from .items import Cause, open_item, raise_incident, resolve_incidents, run_of, 
 from .resolving import barred, replacement, resolve
 
 if TYPE_CHECKING:
-    from pliers_workflow.definition.chart import Chain, Stage
+    from pliers_workflow.definition.chart import Stage
 
     from ..draft import Draft
     from ..instance import Seat, StageRun
@@ -51,7 +51,7 @@ def go_on(draft: Draft, place: Place, index: int, cause: Cause) -> None:
             if not wanted:
                 draft.emit(StageSkipped(place.state, stage.id, "condition", place.step))
                 continue
-        if _unchanged(draft, chain, stage, place):
+        if _unchanged(draft, stage, place):
             draft.emit(StageSkipped(place.state, stage.id, "unchanged", place.step))
             continue
         _ask(draft, place, stage)
@@ -60,11 +60,11 @@ def go_on(draft: Draft, place: Place, index: int, cause: Cause) -> None:
     raise_result(draft, "approved", place, chain.stages[-1].id, cause)
 
 
-def _unchanged(draft: Draft, chain: Chain, stage: Stage, place: Place) -> bool:
+def _unchanged(draft: Draft, stage: Stage, place: Place) -> bool:
     """Whether an earlier round granted the stage, and nothing it watches has changed since."""
     if stage.watched is None or run_of(draft.instance, place.key).round == 1:
         return False
-    earlier = draft.instance.machine.earlier_grants.get(chain.id, {}).get(stage.id)
+    earlier = run_of(draft.instance, place.key).earlier_grants.get(stage.id)
     return earlier is not None and earlier == watched_hash(stage, draft.instance.data)
 
 
