@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -277,6 +279,22 @@ def test_a_diagram_names_every_state() -> None:
         assert state in ran.stdout
 
 
+@pytest.mark.parametrize("command", ["diagram", "validate", "--help"])
+def test_a_reader_who_has_had_enough_is_no_failure_of_ours(command: str) -> None:
+    """141, as the shell says of others, and not a word; however little there was to print."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [command] if command.startswith("-") else [command, EXPENSE]
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pliers_workflow", *arguments],
+            stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
 # -- the database ------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +311,45 @@ def test_migrate_says_what_it_does(empty_database: str) -> None:
     done = pliers("migrate", "--database-url", empty_database)
     assert "applied 0001_foundation" in done.stdout, done.stderr
     assert "up to date" in pliers("migrate", "--database-url", empty_database).stdout
+
+
+def test_who_may_not_make_tables_is_told_what_to_grant(empty_database: str) -> None:
+    """The schema and the login by name; once it is granted, or somebody else has migrated, all goes on."""
+    login, secret = f"app_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+    place = urlsplit(empty_database)
+    host = place.netloc.rpartition("@")[2]
+    theirs = urlunsplit(place._replace(netloc=f"{login}:{secret}@{host}"))
+    granting = f"GRANT USAGE, CREATE ON SCHEMA public TO {login}"
+    statement(empty_database, f"CREATE ROLE {login} LOGIN PASSWORD '{secret}'")
+    try:
+        said = one_sentence(pliers("migrate", "--database-url", theirs), 3)
+        assert f"{login} may not make tables in the schema public" in said
+        assert granting in said
+        statement(empty_database, granting)
+        assert pliers("migrate", "--database-url", theirs).returncode == 0
+        statement(empty_database, f"REVOKE CREATE ON SCHEMA public FROM {login}")
+        assert "up to date" in pliers("migrate", "--database-url", theirs).stdout
+    finally:
+        statement(empty_database, f"DROP OWNED BY {login}; DROP ROLE {login}")
+
+
+def statement(dsn: str, text: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(text)
+        await connection.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("command", ["migrate", "demo"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_where_a_folder_is_wanted_is_explained(tmp_path: Path, command: str, below: str) -> None:
+    """It says so, and what to name instead."""
+    (tmp_path / "file").touch()
+    said = one_sentence(pliers(command, "--data", f"{tmp_path}/file{below}"), 2)
+    assert "is a file" in said
+    assert "folder" in said
 
 
 def test_tokens_and_tenants_are_made(database: str) -> None:
@@ -329,6 +386,11 @@ def test_a_dsn_that_cannot_be_read_is_explained(dsn: str, hint: str) -> None:
     assert hint in said
     assert "secret" not in said
     assert hint in one_sentence(pliers("serve", "--port", "0", env={**os.environ, "PLIERS_DATABASE__URL": dsn}), 3)
+
+
+def test_help_names_no_default_that_is_none() -> None:
+    """A port of -1 is what we say to ourselves."""
+    assert "-1" not in pliers("serve", "--help").stdout
 
 
 def test_a_port_that_is_none_is_refused_before_the_demo_begins(tmp_path: Path) -> None:
@@ -403,13 +465,8 @@ def test_a_database_that_cannot_serve_is_explained(empty_database: str) -> None:
 def test_a_server_does_not_begin_on_another_release_s_schema(database: str, options: tuple[str, ...]) -> None:
     """On a newer schema, and with --no-migrate on an older one too, it says which and what to do, and stops."""
 
-    def change(statement: str) -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(database)
-            await connection.execute(statement)
-            await connection.close()
-
-        asyncio.run(run())
+    def change(text: str) -> None:
+        statement(database, text)
 
     serve = ("serve", *options, "--port", "0", "--database-url", database)
     change("INSERT INTO schema_migrations VALUES ('9999_of_tomorrow', sha256('x'))")

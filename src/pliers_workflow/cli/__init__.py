@@ -137,8 +137,8 @@ def plugins(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on. Default: the setting PLIERS_SERVER__HOST.")] = "",
     port: Annotated[
-        int, typer.Option(help="Port; 0 takes a free one. Default: PLIERS_SERVER__PORT.", min=-1, max=65535)
-    ] = -1,
+        int | None, typer.Option(help="Port; 0 takes a free one. Default: PLIERS_SERVER__PORT.", min=0, max=65535)
+    ] = None,
     role: Annotated[
         NodeRole | None,
         typer.Option(
@@ -304,7 +304,15 @@ def main() -> NoReturn:
     from .problems import Problem, explain
 
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # typer makes a 1 of it
+                raise end.__context__ from None
+            raise
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader who has gone is no trouble
     except Problem as problem:
         print(f"pliers: {problem}", file=sys.stderr)
         sys.exit(problem.status)

@@ -79,6 +79,11 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"the database cannot be used: {text}. Check the DSN, or leave it out to use the embedded one.", 3
     if module in ("pydantic_core", "pydantic_settings"):
         return unusable_settings(error), 2
+    if isinstance(error, FileExistsError | NotADirectoryError) and isinstance(error.filename, str):
+        return (
+            f"{error.filename} is a file, or lies below one, and a folder is wanted: name one that is empty or new.",
+            2,
+        )
     if isinstance(error, OSError):
         return f"{error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or text}", 2
     if type(error).__module__ == "pliers_workflow.runtime.errors":

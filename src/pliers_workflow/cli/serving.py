@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def serve(
     *,
     host: str,
-    port: int,
+    port: int | None,
     role: Role | None,
     processes: int | None,
     database_url: str,
@@ -40,7 +40,7 @@ def serve(
     if processes is not None:
         settings.server.processes = processes
     settings.server.host = host or settings.server.host
-    settings.server.port = port if port >= 0 else settings.server.port
+    settings.server.port = settings.server.port if port is None else port
     serving = _serve if settings.server.processes == 1 else _serve_together
     try:
         run(serving(settings, database_url, data, migrate, quiet))

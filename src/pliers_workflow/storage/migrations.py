@@ -133,13 +133,26 @@ async def check_schema(dsn: str, *, folder: Traversable | None = None) -> None:
 
 
 async def _migrate(connection: asyncpg.Connection[Any], known: Sequence[Migration]) -> list[str]:
-    await connection.execute(_sql.create_table)
     missing = _missing(known, await _applied(connection))
+    if missing:  # who may not make tables may still ask whether anything is missing
+        await _make_table(connection)
     for migration in missing:
         await _apply(connection, migration)
     if missing:
         await _analyze(connection, missing)
     return [migration.name for migration in missing]
+
+
+async def _make_table(connection: asyncpg.Connection[Any]) -> None:
+    try:
+        await connection.execute(_sql.create_table)
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
+        found = await connection.fetchrow(_sql.whereabouts)
+        assert found is not None
+        raise MigrationError(
+            f"{found['login']} may not make tables in the schema {found['schema']}: let the database's owner run "
+            f"`GRANT USAGE, CREATE ON SCHEMA {found['schema']} TO {found['login']}`, or migrate as the owner of the tables"
+        ) from error
 
 
 async def _check_server(connection: asyncpg.Connection[Any]) -> None:

@@ -7,6 +7,10 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- name: whereabouts
+-- Who we are, and where our tables would be.
+SELECT quote_ident(current_user) AS login, quote_ident(coalesce(current_schema(), 'public')) AS schema;
+
 -- name: table_exists
 SELECT to_regclass('schema_migrations')::text;
 
