@@ -113,6 +113,12 @@ def people_asked(stage: StageRun) -> tuple[str, ...]:
     return tuple(people)
 
 
+def voters(stage: StageRun) -> tuple[str, ...]:
+    """Everyone who decided in a stage, and in whose place that was, each once."""
+    people = [person for vote in stage.votes for person in (vote.user, vote.principal) if person is not None]
+    return tuple(dict.fromkeys(people))
+
+
 # -- the chain ---------------------------------------------------------------------------------------------------------
 
 
@@ -250,17 +256,17 @@ def changes_requested(instance: Instance, event: ChangesRequested, at: datetime)
     _remember_people(machine, run.chain, stage)
     stages = _put_stage(run, position, replace(stage, items=_less(stage.items, event.item)))
     grants = dict(run.earlier_grants)
-    voters = dict(run.earlier_voters)
+    earlier_voters = dict(run.earlier_voters)
     for each in stages:
         if each.status == "granted" and each.watched_hash is not None:
             grants[each.id] = each.watched_hash
-            voters[each.id] = tuple([vote.user for vote in each.votes])
+            earlier_voters[each.id] = voters(each)
         elif not (each.status == "skipped" and each.watched_hash is not None):
             grants.pop(each.id, None)
-            voters.pop(each.id, None)
+            earlier_voters.pop(each.id, None)
     _set_run(
         machine,
-        replace(run, status="changes_requested", stages=stages, earlier_grants=grants, earlier_voters=voters),
+        replace(run, status="changes_requested", stages=stages, earlier_grants=grants, earlier_voters=earlier_voters),
     )
 
 

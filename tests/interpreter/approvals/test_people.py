@@ -171,6 +171,26 @@ def test_distinct_approvers_remembers_earlier_rounds() -> None:
     assert it.approve("ada") == "decided_in_other_stage"
 
 
+def test_distinct_approvers_counts_principals() -> None:
+    """Whoever had a delegate decide has decided, in this round and in one that a later one skips."""
+    people = People(["ada", "bob"], roles={"managers": ["ada", "bob", "mia"]})
+    it = office(
+        people,
+        stage("first", user("ada"), watchedFields=["amount"]),
+        stage("second", role("managers")),
+        configuration={"distinctApprovers": True},
+        data={"amount": 1},
+    )
+    it.delegate("ada", "bob")
+    it.approve("bob")
+    assert it.items[0].eligible == (user_id("mia"),)
+    assert (it.approve("ada"), it.approve("bob")) == ("decided_in_other_stage",) * 2
+    assert it.delegate("mia", "ada") == "decided_in_other_stage"
+    it.request_changes("mia")
+    it.fire("send_again")
+    assert (it.stage.id, it.items[0].eligible) == ("second", (user_id("mia"),))
+
+
 def test_voters_are_frozen_when_asked() -> None:
     """Whoever joins the role later is not among those asked."""
     people = People(roles={"managers": ["mia"]})

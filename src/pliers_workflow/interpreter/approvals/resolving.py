@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from pliers_workflow.definition.expressions import ExpressionError
 
+from ..approval_folding import voters
 from ..draft import Missing
 from ..facts import Members, User
 from ..instance import Seat
@@ -68,12 +69,16 @@ def barred(draft: Draft, chain: Chain, stage: Stage, run: ChainRun) -> frozenset
 
 
 def deciders_elsewhere(draft: Draft, chain: Chain, stage: Stage, run: ChainRun) -> set[str]:
-    """Who decided in another stage of this round, or in one that this round skips because nothing changed."""
+    """
+    Who decided in another stage of this round, or in one that this round skips because nothing changed.
+
+    Whoever had a delegate decide has decided, too: four eyes are those of two principals.
+    """
     people: set[str] = set()
     for other in run.stages:
         if other.id == stage.id:
             continue
-        people.update([vote.user for vote in other.votes])
+        people.update(voters(other))
         if other.status == "skipped":
             people.update(run.earlier_voters.get(other.id, ()))
     return people
