@@ -439,3 +439,29 @@ def test_what_comes_too_late_to_be_an_incident_is_gone() -> None:
     answer = interpret(run.chart, run.instance, order, {}, run.now, refused=too_much)
     assert isinstance(answer, Rejection)
     assert answer.reason == "step_gone"
+
+
+HALF = "\ud800"
+DEEP: list[Any] = []
+for _ in range(3_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize("output", [HALF, {"a": HALF}, {HALF: 1}, [[HALF]], DEEP, object()])
+def test_an_output_that_is_no_json_fails_the_step(output: Any) -> None:
+    """Wherever it comes from, and for good: nothing is gained by running it again."""
+    run = at_work(call("fetch", outputMapping={"x": "output"}, retryPolicy={"maxAttempts": 3}))
+    accepted(run.complete("fetch", output))
+    assert incident(run).code == "OUTPUT_INVALID"
+
+
+def test_what_a_failure_says_is_kept_as_far_as_it_can_be() -> None:
+    """Half a pair of surrogates is no character, and no wait is longer than the longest clock."""
+    run = at_work(flaky("fetch", maxAttempts=2))
+    order = FailStep(run.run_of("fetch").id, 1, HALF, f"a{HALF}b", retry_after_ms=10**30, details={"x": HALF})
+    accepted(run.give(order, None))
+    assert steps_at_work(run) == {"fetch": "retrying"}
+    order = FailStep(run.run_of("fetch").id, 2, HALF, f"a{HALF}b", details={"x": HALF})
+    accepted(run.give(order, None))
+    found = incident(run)
+    assert (found.code, found.message, found.details) == ("?", "a?b", {"left_out": "what JSON cannot hold"})

@@ -7,12 +7,13 @@ consequences the definition cannot bear (an action that fails, a circle without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pliers_workflow.definition.step_chart import Child
 
 from ..clocks import cancel_timer
 from ..commands import CompleteStep
+from ..content import DELAY_MAX_MS
 from ..draft import Refused
 from ..effects import CancelStep, StopAwaiting
 from ..events import StepFailed, StepHeld
@@ -207,9 +208,39 @@ def _begin_attempt(draft: Draft, run: StepRun) -> None:
 
 
 def result_of(order: CompleteStep | FailStep) -> Held:
-    """What whoever ran a step says, in one form; what a failure says is bounded, for it is kept and shown to people."""
+    """
+    What whoever ran a step says, in one form; what a failure says is bounded, for it is kept and shown to people.
+
+    It may come from anywhere: an output that is no JSON fails the step for good, and what a failure says of itself is
+    kept as far as that can be done.
+    """
     if isinstance(order, CompleteStep):
+        if _bytes(order.output) is None:
+            failure = StepFailure("OUTPUT_INVALID", "The output holds what JSON cannot.")
+            return Held(failure=failure, retryable=False)
         return Held(order.output)
-    details = order.details if size(order.details) <= DETAILS_MAX_BYTES else {"left_out": "more than 16 kB"}
-    failure = StepFailure(order.code[:CODE_MAX], order.message[:MESSAGE_MAX], details)
-    return Held(None, failure, order.retryable, order.retry_after_ms)
+    bytes_ = _bytes(order.details)
+    details = order.details
+    if bytes_ is None or bytes_ > DETAILS_MAX_BYTES:
+        details = {"left_out": "what JSON cannot hold" if bytes_ is None else "more than 16 kB"}
+    failure = StepFailure(_text(order.code[:CODE_MAX]), _text(order.message[:MESSAGE_MAX]), details)
+    after_ms = order.retry_after_ms
+    return Held(None, failure, order.retryable, None if after_ms is None else max(0, min(after_ms, DELAY_MAX_MS)))
+
+
+def _bytes(value: Any) -> int | None:
+    """Bytes of a value as JSON; None where it has no such form: half a surrogate pair, a list without end."""
+    try:
+        return size(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _text(text: str) -> str:
+    """
+    The text, with what is no character replaced.
+
+    >>> _text("no \\ud800 way")
+    'no ? way'
+    """
+    return text.encode(errors="replace").decode()
