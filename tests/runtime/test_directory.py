@@ -97,6 +97,30 @@ async def test_roles_groups_and_members(services: Services) -> None:
         await directory.delete_set(admin, "role", "manager")
 
 
+async def test_a_users_revision_changes_with_all_that_is_shown_of_them(services: Services) -> None:
+    """Roles and groups that are deleted, and the manager's name: whoever holds an older revision is not told "not modified"."""
+    directory, admin = services.directory, services.admin
+    await directory.put_set(admin, "role", "clerk")
+    await directory.put_set(admin, "group", "team")
+    await directory.create_user(admin, UserInput(username="bob"))
+    ada = await directory.create_user(
+        admin, UserInput(username="ada", manager="bob", roles=("clerk",), groups=("team",))
+    )
+    other = await directory.create_user(admin, UserInput(username="eve"))
+    await directory.delete_set(admin, "role", "clerk")
+    without_role = await directory.get_user("default", "ada")
+    await directory.delete_set(admin, "group", "team")
+    without_group = await directory.get_user("default", "ada")
+    await directory.update_user(admin, "bob", {"username": "robert"})
+    renamed = await directory.get_user("default", "ada")
+    assert without_role is not None
+    assert without_group is not None
+    assert renamed is not None
+    assert (without_role.roles, without_group.groups, renamed.manager) == ((), (), "robert")
+    assert ada.revision < without_role.revision < without_group.revision < renamed.revision
+    assert await directory.get_user("default", "eve") == other
+
+
 async def test_every_change_raises_the_directory_revision(services: Services, other_admin: Principal) -> None:
     """Facts rest on that number, so no change may leave it as it was; a change in one tenant is none in another."""
     admin, directory = services.admin, services.directory

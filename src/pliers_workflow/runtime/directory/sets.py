@@ -61,6 +61,8 @@ class Sets(Users):
         async with self._change(principal) as connection:
             if await idempotency.claim(connection, tenant, request) is not None:
                 return
+            if is_key(key):
+                await connection.execute(sql.touch_members, tenant, kind, key)
             if not is_key(key) or await connection.fetchval(sql.delete_set, tenant, kind, key) is None:
                 raise NotFoundError(f"unknown_{kind}", f"There is no {kind} {key}.")
             await idempotency.settle(connection, tenant, request, subject)

@@ -100,6 +100,8 @@ class Users(Base):
                 sql.update_user, tenant, before.id, after.username, after.name, after.email, manager,
                 canonical.encode(after.attributes).decode(), after.active,
             )  # fmt: skip
+            if after.username != before.username:
+                await connection.execute(sql.touch_managed, tenant, before.id)
             await self._set_memberships(connection, tenant, before.id, {"role": after.roles, "group": after.groups})
             await idempotency.settle(connection, tenant, request, before.id)
             details = {"changes": {key: changes[key] for key in sorted(changes)}}

@@ -66,6 +66,17 @@ RETURNING id::text AS id;
 UPDATE users SET updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE tenant_id = $1 AND id = ANY ($2::text[]::uuid[]);
 
+-- name: touch_members
+-- The same where a whole set goes. Served by directory_members_pkey, users_pkey.
+UPDATE users u SET updated_at = greatest(clock_timestamp(), u.updated_at + interval '1 microsecond')
+FROM directory_members d
+WHERE u.tenant_id = $1 AND d.tenant_id = $1 AND d.kind = $2 AND d.key = $3 AND u.id = d.user_id;
+
+-- name: touch_managed
+-- The username of a user's manager is shown with them, too. A manager is renamed seldom: all users of the tenant are read.
+UPDATE users SET updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE tenant_id = $1 AND manager_id = $2::text::uuid;
+
 -- name: upsert_users
 INSERT INTO users (tenant_id, username, name, email, attributes, active)
 SELECT $1, t.username, t.name, t.email, t.attributes::jsonb, t.active
