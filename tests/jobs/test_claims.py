@@ -449,6 +449,37 @@ async def test_a_type_bounds_all_its_queues(pool: Any, claimer: Claimer, limits:
     assert counts["plugin:erp"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("key", "lanes"),
+    [
+        ("http", [("http", "orders"), ("http", "letters"), ("http", "bills")]),
+        ("plugin", [("plugin:erp", "orders"), ("plugin:crm", "orders"), ("plugin:crm", "bills")]),
+    ],
+)
+@pytest.mark.parametrize("room", [1, 16])
+async def test_turns_within_a_limit(
+    pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal, room: int, key: str, lanes: list[tuple[str, str]]
+) -> None:
+    """Where a limit lets fewer begin than wait, definitions and queues take turns, however much the first of them has."""
+    from pliers_workflow.runtime.jobs.limits import release
+
+    await limits.put(admin, key, max_running=2, rate=None, per_seconds=None)
+    for queue, definition in lanes:
+        await fill(pool, 50, queue=queue, definition=definition)
+    seen: Counter[tuple[str, str]] = Counter()
+    running: list[ClaimedStep] = []
+    for _ in range(18):
+        running += await claimer(room)
+        step = running.pop(0)
+        seen[step.queue, step.definition] += 1
+        await claimer.finish(step)
+        await release(pool, "default", step.queue, step.id, step.token)
+        for queue, _ in lanes:
+            claimer.claims.reopen("default", queue)
+    assert set(seen) == set(lanes)
+    assert min(seen.values()) >= 3, seen
+
+
 async def test_a_rate(pool: Any, claimer: Claimer, limits: StepLimits, admin: Principal) -> None:
     """So many begin at once, then so many in a time, two claimers together."""
     await limits.put(admin, "http", max_running=None, rate=10, per_seconds=1.0)

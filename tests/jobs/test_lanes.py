@@ -134,3 +134,15 @@ def test_a_sweep_begins_at_the_beginning() -> None:
     assert {ask.lane: ask.mark for _, asks in turns for ask in asks} == {
         lane(): (BEGINNING, LOWEST_ID), lane(definition="new"): (BEGINNING, LOWEST_ID),
     }  # fmt: skip
+
+
+def test_who_was_served_longest_ago() -> None:
+    """Whoever was asked and got nothing was not served."""
+    a, b = lane(definition="a"), lane(definition="b")
+    made = lanes(a, b)
+    ((_, asks),) = made.turn(4, everything, at=0.0)
+    by_lane = {ask.lane: ask for ask in asks}
+    assert made.served(by_lane[a]) == made.served(by_lane[b]) == 0
+    made.claimed(by_lane[a], (NOW, LOWEST_ID), 2, NOW)
+    made.claimed(by_lane[b], None, 0, NOW)
+    assert made.served(by_lane[b]) < made.served(by_lane[a])

@@ -249,7 +249,8 @@ class StepClaims:
         if free:
             claimed += await self._take(connection, tenant_id, free, owner, lease)
         bound: defaultdict[str, list[Ask]] = defaultdict(list)
-        for ask in asks:
+        # Of those that share a limit, whoever was left out before comes first.
+        for ask in sorted(asks, key=self._lanes.served):
             if limits.limited(keys, ask.lane.queue):
                 bound[ask.lane.queue].append(ask)
         for queue, some in bound.items():
@@ -268,8 +269,8 @@ class StepClaims:
                 return await self._take(connection, tenant_id, asks, owner, lease)
             left = free.count
             fitting: list[Ask] = []
-            for ask in asks:
-                share = min(ask.share, left)
+            for place, ask in enumerate(asks):
+                share = min(ask.share, left, max(1, left // (len(asks) - place)))
                 if share > 0:
                     fitting.append(Ask(ask.lane, share, ask.mark, ask.far))
                     left -= share

@@ -45,13 +45,15 @@ class LaneKey(Struct, frozen=True):
 
 
 class _Marks:
-    __slots__ = ("far", "far_at", "near")
+    __slots__ = ("far", "far_at", "near", "served")
 
     def __init__(self) -> None:
         self.near: Mark = _START
         self.far: Mark = _START
         #: when it was last asked from its far mark, by the caller's clock
         self.far_at = float("-inf")
+        #: when something was claimed from it last, in the order of claims; 0: never
+        self.served = 0
 
 
 class Ask(Struct, frozen=True):
@@ -76,6 +78,7 @@ class Lanes:
         #: lanes that may have something due: tenant -> definition -> lanes; both in the order of their turns
         self._ready: OrderedDict[str, OrderedDict[str, dict[LaneKey, None]]] = OrderedDict()
         self._marks: OrderedDict[LaneKey, _Marks] = OrderedDict()
+        self._served = 0
 
     def __len__(self) -> int:
         return sum(len(lanes) for definitions in self._ready.values() for lanes in definitions.values())
@@ -147,6 +150,9 @@ class Lanes:
     def claimed(self, ask: Ask, last: Mark | None, count: int, now: datetime) -> None:
         """So many jobs came of what was asked, the last of them this one; `now` by the database's clock."""
         marks = self._marks_of(ask.lane)
+        if count:
+            self._served += 1
+            marks.served = self._served
         exhausted = count < ask.share
         if exhausted:
             self._remove(ask.lane)
@@ -154,6 +160,14 @@ class Lanes:
         marks.near = _not_after(end, now - NEAR)
         if ask.far:
             marks.far = _not_after(end, now - self._margin)
+
+    def served(self, ask: Ask) -> int:
+        """
+        A number that is the smaller the longer nothing was claimed from a lane.
+
+        Where a limit leaves less room than lanes have asked for, it tells who was left out before.
+        """
+        return self._marks_of(ask.lane).served
 
     def _ask(self, lane: LaneKey, share: int, at: float) -> Ask:
         marks = self._marks_of(lane)
