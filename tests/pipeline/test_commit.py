@@ -694,6 +694,34 @@ async def test_what_is_refused_while_its_old_backend_may_commit_it(
     await world.check(instance_id)
 
 
+async def test_a_definition_that_cannot_be_read_any_more(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer release, say, refuses what an older one has published: its own instances stand still, nobody else's do."""
+    world = await make_world()
+    await people_of_expenses(world)
+    definition = await world.publish(example("expense_report"))
+    other = await world.publish({**example("expense_report"), "name": "other"})
+    ours, theirs = (await world.start(definition)).instance.id, (await world.start(other)).instance.id
+    charts = world.engine.pipeline._charts
+    chart, cached = charts.chart, charts.cached
+
+    async def broken(tenant_id: str, definition_id: str) -> Any:
+        assert definition_id != other.id, "a published definition makes sense"
+        return await chart(tenant_id, definition_id)
+
+    monkeypatch.setattr(charts, "chart", broken)
+    monkeypatch.setattr(charts, "cached", lambda *key: None if key[1] == other.id else cached(*key))
+    orders = [UpdateData(patch={"amount": 5})] * 2
+    good, bad = await asyncio.gather(
+        *(world.do(instance_id, "ada", order) for instance_id, order in zip((ours, theirs), orders, strict=True)),
+        return_exceptions=True,
+    )
+    assert isinstance(good, Accepted)
+    assert isinstance(bad, EngineError)
+    assert "definition" in str(bad)
+
+
 async def test_until_when_an_old_backend_may_commit(world: World) -> None:
     """It may while the instance is where it was when the command was sent last; nothing can be committed at an older one."""
     pending = Pending("default", "x", world.command(None, UpdateData(patch={})), None, background=False)

@@ -46,7 +46,7 @@ from .answers import (
 )
 from .aside import ROUNDS_MAX, Aside, definition_of
 from .facts import FactCache
-from .failures import CONNECTION_LOST, KEY_CONSTRAINT, TRANSIENT, key_was_used, refuse
+from .failures import CONNECTION_LOST, DATABASE_AWAY, KEY_CONSTRAINT, TRANSIENT, key_was_used, refuse
 from .fold import Fold
 from .history import decode_record, fold_records
 from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
@@ -429,7 +429,7 @@ class Pipeline:
                     pending.fail(InstanceTooNew(str(row.unreadable)))
                 continue
             folds.append(Fold(key, pendings, row, self._format))
-        await self._load_charts(folds)
+        await self._load_charts(folds, replays)
         await self._load_actors(connection, folds)
         seen: set[tuple[str, str, str, str]] = set()
         todo = folds
@@ -463,11 +463,20 @@ class Pipeline:
         for revision in {fold.directory_revision for fold in folds if fold.key[0] == tenant_id}:
             self.facts.view(tenant_id, revision).update(facts)
 
-    async def _load_charts(self, folds: list[Fold]) -> None:
+    async def _load_charts(self, folds: list[Fold], replays: dict[int, Answer]) -> None:
         for fold in folds:
             definition_id = _definition_id(fold)
-            if definition_id is not None and self._charts.cached(fold.key[0], definition_id) is None:
+            if definition_id is None or self._charts.cached(fold.key[0], definition_id) is not None:
+                continue
+            try:
                 await self._charts.chart(fold.key[0], definition_id)
+            except DATABASE_AWAY:
+                raise
+            except Exception as error:  # a definition that cannot be compiled any more: its own commands' alone
+                _log.exception("chart_failed", tenant=fold.key[0], definition=definition_id)
+                for pending in fold.pendings:
+                    if id(pending) not in replays:
+                        pending.fail(EngineError(f"the engine cannot read the definition of this instance: {error!r}"))
 
     def _run(self, fold: Fold, replays: dict[int, Answer], seen: set[tuple[str, str, str, str]]) -> Sequence[str]:
         """Interpret what can be interpreted; the directory facts that are missing, if any."""
