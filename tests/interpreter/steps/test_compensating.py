@@ -240,3 +240,81 @@ def test_leaving_the_state_ends_the_undoing() -> None:
     accepted(run.fail("pay"))
     accepted(run.fire("enough", user="ada"))
     assert (status(run), jobs(run)) == ("completed", [])
+
+
+# -- time, and what happens around it ----------------------------------------------------------------------------------
+
+LATER = 300_000
+
+
+@pytest.mark.parametrize("around", ["nothing", "continueOnError"])
+def test_a_sequence_whose_time_is_up_is_undone(around: str) -> None:
+    """It has failed, whatever the reason; what handles that comes after."""
+    rest = {"continueOnError": True} if around == "continueOnError" else {}
+    run = at_work(trip(undoable("flight"), call("pay"), timeoutMinutes=5, **rest), call("next"))
+    accepted(run.complete("flight", "F1"))
+    run.advance(LATER)
+    assert (steps_at_work(run), jobs(run)) == ({"trip": "undoing", "undo_flight": "scheduled"}, ["undo_flight"])
+    accepted(run.complete("undo_flight"))
+    if rest:
+        assert jobs(run) == ["next"]
+    else:
+        assert (incident(run).code, incident(run).step_id) == ("TIMEOUT", "trip")
+        accepted(run.resolve("retry"))
+        assert jobs(run) == ["flight"]
+
+
+@pytest.mark.parametrize("around", ["nothing", "continueOnError"])
+def test_an_undoing_goes_on_when_the_time_around_it_is_up(around: str) -> None:
+    """What is around it has failed then, and that is acted on when the undoing has ended."""
+    rest = {"continueOnError": True} if around == "continueOnError" else {}
+    outer = {"type": "sequential", "id": "outer", "timeoutMinutes": 5, **rest}
+    inner = trip(undoable("flight"), undoable("hotel"), call("pay"))
+    beside = {"type": "parallel", "id": "both", "branches": [{"id": "a", "steps": [inner]},
+                                                              {"id": "b", "steps": [call("other")]}]}  # fmt: skip
+    run = at_work(outer | {"steps": [beside]}, call("next"))
+    accepted(run.complete("flight"))
+    accepted(run.complete("hotel"))
+    accepted(run.fail("pay"))
+    run.advance(LATER)
+    assert (jobs(run), status(run)) == (["undo_hotel"], "running")
+    accepted(run.fail("undo_hotel"))
+    assert incident(run).step_id == "undo_hotel"
+    accepted(run.resolve("retry"))
+    accepted(run.complete("undo_hotel"))
+    accepted(run.complete("undo_flight"))
+    assert undone(run) == ["hotel", "flight"]
+    if rest:
+        assert jobs(run) == ["next"]
+    else:
+        assert (incident(run).code, incident(run).step_id) == ("TIMEOUT", "outer")
+        accepted(run.resolve("retry"))
+        assert sorted(jobs(run)) == ["flight", "other"]
+
+
+def test_a_failure_beside_an_undoing_waits_for_it() -> None:
+    """A branch fails while another is undone: the transition that handles it leaves the state afterwards."""
+    inner = trip(undoable("flight"), call("pay"))
+    both = {"type": "parallel", "id": "both", "branches": [{"id": "a", "steps": [inner]},
+                                                           {"id": "b", "steps": [call("other")]}]}  # fmt: skip
+    run = at_work(both, more=[{"from": "work", "to": "end", "trigger": "error.step.other"}])
+    accepted(run.complete("flight"))
+    accepted(run.fail("pay"))
+    accepted(run.fail("other"))
+    assert (jobs(run), status(run)) == (["undo_flight"], "running")
+    accepted(run.complete("undo_flight"))
+    assert (undone(run), status(run)) == (["flight"], "completed")
+
+
+def test_a_join_that_does_not_need_it_waits_for_an_undoing() -> None:
+    """One branch of `any` is complete, and another is undone to its end before what follows begins."""
+    inner = trip(undoable("flight"), call("pay"))
+    both = {"type": "parallel", "id": "both", "waitStrategy": "any", "branches": [
+        {"id": "a", "steps": [inner]}, {"id": "b", "steps": [call("other")]}]}  # fmt: skip
+    run = at_work(both, call("next"))
+    accepted(run.complete("flight"))
+    accepted(run.fail("pay"))
+    accepted(run.complete("other"))
+    assert jobs(run) == ["undo_flight"]
+    accepted(run.complete("undo_flight"))
+    assert (undone(run), jobs(run)) == (["flight"], ["next"])

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ..events import StepFailed
-from .runs import children, run_at_work
+from ..step_view import lineage
+from .runs import cancel, children, run_at_work
 
 if TYPE_CHECKING:
     from ..draft import Draft
 
 
 def undo(draft: Draft, run_id: str) -> None:
-    """Undo the next one; when there is none, the sequence has failed."""
+    """
+    Undo the next one; when there is none, the sequence has failed, and what waited for that goes on.
+
+    Meanwhile something around it or beside it may have failed, or a join may be complete.
+    """
     run = run_at_work(draft, run_id)
     if run is None or run.status != "undoing" or children(draft, run):
         return
@@ -31,6 +36,17 @@ def undo(draft: Draft, run_id: str) -> None:
         draft.later("begin", step.compensation, run.id, run.state, None, None, number)
         return
     assert run.failure is not None
+    above = list(lineage(machine, run))[1:]
+    queued = [task[1] for task in draft.agenda or () if task[0] == "propagate"]
+    queued.extend([trigger.step for trigger in draft.internal])
+    for each in machine.steps.values():
+        if each.status == "failed" and each.id not in queued:
+            draft.later("propagate", each.id)
+    if any(each.status == "failed" for each in above):
+        cancel(draft, run, "failed")
+        return
+    for each in above:
+        draft.later("go_on", each.id)
     # Whoever has it done again begins with the sequence: nothing that it had done is left.
     failure = replace(run.failure, run=run.id)
     draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))

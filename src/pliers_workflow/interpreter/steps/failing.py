@@ -32,7 +32,16 @@ from ..instance import Incident
 from ..step_runs import StepFailure
 from ..step_view import lineage, seen_from
 from .leaves import prepare, schedule
-from .runs import cancel, cancel_below, children, release, run_at_work, step_of
+from .runs import (
+    cancel,
+    cancel_below,
+    children,
+    give_up_below,
+    release,
+    run_at_work,
+    step_of,
+    undoing_below,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,18 +158,30 @@ def fail(draft: Draft, run_id: str, failure: StepFailure, abandoned: bool = True
     if not failure.run:
         failure = replace(failure, run=run.id, step_id=run.step_id)
     release(draft, run, abandoned=abandoned)
-    cancel_below(draft, run, "failed")
+    work = step_of(draft, run).work
+    if (
+        isinstance(work, Sequential) and work.rollback and run.held is None
+    ):  # its time is up; a result can be applied yet
+        cancel_below(draft, run, "failed")
+        draft.emit(RollbackStarted(run.id, run.step_id, failure))
+        draft.later("undo", run.id)
+        return
+    give_up_below(draft, run)
     draft.emit(StepFailed(run.id, run.step_id, failure, run.state, run.attempt))
     draft.later("propagate", run.id)
 
 
 def propagate(draft: Draft, run_id: str) -> None:
-    """A run has failed: find who handles that, and let them."""
+    """A run has failed: find who handles that, and let them; not while something is being undone that they would give up."""
     run = run_at_work(draft, run_id)
     if run is None or run.status != "failed" or run.failure is None:
         return
     failure = run.failure
     handler = _handler(draft, run, failure)
+    if handler is None or handler.kind != "rolls_back":  # what is undone goes on where more is undone
+        given_up = run if handler is None else draft.instance.machine.steps[handler.run]
+        if undoing_below(draft, given_up):
+            return  # `compensating` comes back to it
     if handler is None:
         raise_incident(draft, failure.run, failure)
         return

@@ -16,7 +16,7 @@ from ..draft import describe
 from ..events import StepFailed
 from ..step_runs import StepFailure
 from ..step_view import seen_from, shown
-from .runs import INPUT_MAX_BYTES, announce, cancel, children, run_at_work, size, start_clock, step_of
+from .runs import INPUT_MAX_BYTES, announce, cancel, children, run_at_work, size, start_clock, step_of, undoing_below
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.step_chart import Step
@@ -144,6 +144,8 @@ def _parallel(draft: Draft, step: Step, work: Parallel, run: StepRun) -> None:
         draft.later("fail", run.id, StepFailure("EXPRESSION_ERROR", str(error)))
         return
     if done:
+        if undoing_below(draft, run):
+            return  # what is not needed is undone to its end all the same
         for each in reversed(children(draft, run)):
             cancel(draft, each, "not_needed")
         output = None

@@ -139,6 +139,30 @@ def cancel_below(draft: Draft, run: StepRun, reason: CancelReason) -> None:
         cancel(draft, each, reason)
 
 
+def undoing_below(draft: Draft, run: StepRun) -> list[StepRun]:
+    """The sequences inside a run that are being undone."""
+    if not any(each.status == "undoing" for each in draft.instance.machine.steps.values()):
+        return []
+    return [each for each in below(draft, run) if each.status == "undoing"]
+
+
+def give_up_below(draft: Draft, run: StepRun) -> None:
+    """Give up what stands in a run, but for what is being undone there: that goes on to its end."""
+    steps = draft.instance.machine.steps
+    kept: set[str] = set()
+    for undoing in undoing_below(draft, run):
+        kept.update([each.id for each in below(draft, undoing)])
+        above: str | None = undoing.id
+        while above is not None and above != run.id:
+            kept.add(above)
+            above = steps[above].parent
+    for each in below(draft, run):
+        if each.id not in kept:
+            release(draft, each, abandoned=True)
+            close_incidents(draft, each.id, "failed")
+            draft.emit(StepCancelled(each.id, each.step_id, "failed"))
+
+
 def close_incidents(draft: Draft, run: str, reason: str) -> None:
     """What was wrong with a run does not matter any more."""
     incidents = draft.instance.machine.incidents
