@@ -77,9 +77,13 @@ async def test_a_start_that_failed_is_kept_and_retried(company: World) -> None:
     assert [row["id"] for row in failed] == [made["failed"][0]["id"]]
     await ada("PUT", f"/submissions/{made['id']}", {"data": {"total": 20, "share": 2}}, status=200)
     await ada("POST", f"/failed-starts/{failed[0]['id']}/retry", status=403)
+    before = await ada("GET", f"/submissions/{made['id']}", status=200)
     retry, key = f"/failed-starts/{failed[0]['id']}/retry", {"Idempotency-Key": "k"}
     retried = (await operator("POST", retry, headers=key, status=200)).json()
     assert (len(retried["instances"]), retried["failed"]) == (1, [])
+    # What it has started is shown with a submission and is no part of its revision: it is never "not modified".
+    now = await ada("GET", f"/submissions/{made['id']}", headers={"If-None-Match": before.headers["etag"]}, status=200)
+    assert (before.json()["instances"], now.json()["instances"]) == ([], retried["instances"])
     again = await operator("POST", retry, headers=key, status=200)
     assert again.json() == retried
     assert again.headers["idempotency-replayed"] == "true"

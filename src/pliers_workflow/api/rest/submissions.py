@@ -60,7 +60,7 @@ async def create_submission(call: Call, body: SubmissionInput) -> Reply:
     )
 
 
-@routes.get("/submissions/{id}", "Get a submission", answers=SubmissionView, revalidates=True)
+@routes.get("/submissions/{id}", "Get a submission", answers=SubmissionView)
 async def get_submission(call: Call, id: SubmissionId) -> Reply:
     """One submission with the instances it has started."""
     row = views.found(await call.engine.submissions.get(call.principal, id.lower()), "submission")
