@@ -65,6 +65,8 @@ FINDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a retry where nothing is asked": (working({"type": "wait", "durationMinutes": 1, "retryPolicy": {}}), f"{AT}/0/retryPolicy", "retry_impossible"),
     "a retry that is not wanted": (working({"type": "sub_workflow", "workflowId": "x", "retryPolicy": {}}), f"{AT}/0/retryPolicy", "retry_impossible"),
     "a time for what takes none": (working({"type": "emit", "eventType": "x", "timeoutMinutes": 1}), f"{AT}/0/timeoutMinutes", "misplaced"),
+    "a field inside another that is set": (working({"type": "assign", "assignments": {"data.f.g": "1", "f": "{}"}}), f"{AT}/0/assignments/data.f.g", "bad_step"),
+    "a field that is set twice": (working({**CALL, "outputMapping": {"f": "1", "data.f": "2"}}), f"{AT}/0/outputMapping/data.f", "bad_step"),
     "a wait for nothing": (working({"type": "wait"}), f"{AT}/0", "bad_step"),
     "a wait for two things": (working({"type": "wait", "durationMinutes": 1, "until": "now"}), f"{AT}/0", "bad_step"),
     "custom without condition": (working(side_by_side({}, waitStrategy="custom")), f"{AT}/0/completionCondition", "bad_step"),

@@ -7,7 +7,7 @@ nobody would hear of it; there the command is refused as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -68,10 +68,23 @@ def _assign(draft: Draft, action: Assign) -> None:
 
 def set_field(draft: Draft, root: Any, path: tuple[str, ...], value: Any) -> None:
     """Set a field; assignments that follow one another are one event, so that a loop does not flood the history."""
-    before = draft.instance.data if root == "data" else draft.instance.context
-    field = path[0]
-    if len(path) > 1:
-        value = _within(before.get(field), path, 1, value)
+    set_fields(draft, [(root, path, value)])
+
+
+def set_fields(draft: Draft, fields: Iterable[tuple[Any, tuple[str, ...], Any]]) -> None:
+    """Set several fields (root, path and value), or none where one of them cannot be set."""
+    found: dict[tuple[Any, str], Any] = {}
+    for root, path, value in fields:
+        field = path[0]
+        if len(path) > 1:
+            before = draft.instance.data if root == "data" else draft.instance.context
+            value = _within(found.get((root, field), before.get(field)), path, 1, value)
+        found[root, field] = value
+    for (root, field), value in found.items():
+        _set(draft, root, field, value)
+
+
+def _set(draft: Draft, root: Any, field: str, value: Any) -> None:
     last = draft.events[-1] if draft.events else None
     if type(last) is DataChanged and last.root == root and not last.replaced and field not in last.removed:
         draft.events.pop()

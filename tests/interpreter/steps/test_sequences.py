@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pliers_workflow.interpreter.commands import CompleteStep
 from tests.interpreter.building import accepted, kinds, refused, started
-from tests.interpreter.steps.working import END, at_work, call, data, jobs, status, steps_at_work
+from tests.interpreter.steps.working import END, at_work, call, data, incident, jobs, status, steps_at_work
 
 
 def test_steps_are_done_one_after_another_and_then_the_state_is_left() -> None:
@@ -202,3 +202,16 @@ def test_regions_of_a_parallel_state_have_steps_of_their_own() -> None:
     assert run.configuration == ["left_work", "right_done"]
     accepted(run.complete("left"))
     assert status(run) == "completed"
+
+
+def test_fields_are_set_together_or_not_at_all() -> None:
+    """The second cannot be set, so that the first stays as it was: of an assignment, and of an output."""
+    given = {"a": 1, "text": "x"}
+    fields = {"a": "2", "new.one": "1", "new.two": "2", "text.part": "3"}
+    run = at_work({"type": "assign", "id": "set", "assignments": fields}, data=given)
+    assert (incident(run).code, data(run)) == ("EXPRESSION_ERROR", given)
+    run = at_work(call("one", outputMapping=fields), data=given)
+    accepted(run.complete("one"))
+    assert (incident(run).code, data(run)) == ("EXPRESSION_ERROR", given)
+    accepted(run.resolve("retry", patch={"text": {}}))
+    assert data(run) == {"a": 2, "new": {"one": 1, "two": 2}, "text": {"part": 3}}

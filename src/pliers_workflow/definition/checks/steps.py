@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..data import data_path
 from ..document import (
     AssignStep,
     ConditionalExecution,
@@ -177,12 +178,15 @@ def _step(placed: PlacedStep, definition: WorkflowDefinition, findings: Findings
     if step.timeout_minutes is not None:
         _instant(step, at + "/timeoutMinutes", findings)
     _retry(step, at, findings)
+    _fields(step.output_mapping, at + "/outputMapping", findings)
     for place, text in templates(step, at):
         try:
             split_template(text)
         except ValueError as error:
             findings.error("bad_template", place, str(error))
     match step:
+        case AssignStep():
+            _fields(step.assignments, at + "/assignments", findings)
         case WaitStep():
             _one_of(step.duration_minutes is not None, step.until is not None, at, findings)
         case ScriptStep():
@@ -211,6 +215,27 @@ def _step(placed: PlacedStep, definition: WorkflowDefinition, findings: Findings
 def _instant(step: Step, at: str, findings: Findings) -> None:
     if isinstance(step, AssignStep | EmitStep):
         findings.error("misplaced", at, f"A step of type `{step.type}` takes no time.", "Remove it.")
+
+
+def _fields(mapping: Mapping[str, str], at: str, findings: Findings) -> None:
+    """Of two fields that are set together none lies inside the other: which of them is kept would be chance."""
+    paths: dict[tuple[str, tuple[str, ...]], str] = {}
+    for written in mapping:
+        same = paths.setdefault(data_path(written), written)
+        if same != written:
+            message = f"`{written}` is the field that `{same}` sets beside it."
+            findings.error("bad_step", at + pointer(written), message, "Remove one of the two.")
+    for (root, path), written in paths.items():
+        for length in range(1, len(path)):
+            whole = paths.get((root, path[:length]))
+            if whole is not None:
+                findings.error(
+                    "bad_step",
+                    at + pointer(written),
+                    f"`{written}` lies inside `{whole}`, which is set as a whole beside it.",
+                    f"Make it part of the value of `{whole}`, or set it in a step of its own.",
+                )
+                break
 
 
 def _retry(step: Step, at: str, findings: Findings) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pliers_workflow.definition.expressions import ExpressionError
 
-from ..content import set_field
+from ..content import set_fields
 from ..events import StepCompensated, StepCompleted, StepHeld
 from ..step_runs import StepFailure, Undo
 from ..step_view import lineage, scope_of, seen_from, variables
@@ -72,11 +72,10 @@ def complete(draft: Draft, run_id: str, output: Any, failure: StepFailure | None
 
 
 def _write(draft: Draft, step: Step, run: StepRun, output: Any) -> None:
-    """Write the output where its mapping says; all is evaluated before anything is written."""
+    """Write the output where its mapping says: all of it, or nothing."""
     with seen_from(draft, run, run.state, {"output": output}):
         values = [draft.value(each.value, draft.trigger) for each in step.outputs]
-    for each, value in zip(step.outputs, values, strict=True):
-        set_field(draft, each.root, each.path, value)
+    set_fields(draft, [(each.root, each.path, value) for each, value in zip(step.outputs, values, strict=True)])
 
 
 def _undo(draft: Draft, step: Step, run: StepRun, output: Any) -> Undo:

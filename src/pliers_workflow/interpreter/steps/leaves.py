@@ -13,7 +13,7 @@ from pliers_workflow.definition.step_chart import Ask, Emit, Outside, Receive, S
 
 from .. import approvals
 from ..clocks import start_timer
-from ..content import minutes_to_ms, set_field
+from ..content import minutes_to_ms, set_fields
 from ..correlation import key_text
 from ..draft import describe, plain
 from ..effects import AwaitEvent, ScheduleStep
@@ -120,8 +120,7 @@ def start_assign(draft: Draft, step: Step, run: StepRun) -> None:
     assert isinstance(work, SetFields)
     values = [draft.value(each.value, draft.trigger) for each in work.assignments]
     announce(draft, run)
-    for each, value in zip(work.assignments, values, strict=True):
-        set_field(draft, each.root, each.path, value)
+    set_fields(draft, [(each.root, each.path, value) for each, value in zip(work.assignments, values, strict=True)])
     draft.later("complete", run.id, None)
 
 
