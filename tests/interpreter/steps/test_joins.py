@@ -381,3 +381,23 @@ def test_skipped_elements_are_null() -> None:
     (job,) = run.jobs
     accepted(run.complete(job, "two"))
     assert data(run)["got"] == [None, "two"]
+
+
+def test_a_branch_that_an_incident_opens_again_has_a_limit() -> None:
+    """Its clock ran out when it had failed and the others were waited for; opened again it is given its time anew."""
+    first = {"id": "a", "steps": [call("one"), call("two")], "timeoutMinutes": 5}
+    both = {"type": "parallel", "id": "both", "failureStrategy": "wait_all",
+            "branches": [first, {"id": "b", "steps": [call("other")]}]}  # fmt: skip
+    more = [
+        {"from": "work", "to": "end", "trigger": "error.step", "condition": "'go' in data"},
+    ]
+    run = at_work(both, more=more)
+    accepted(run.fail("one"))
+    run.advance(6 * 60_000)
+    accepted(run.complete("other"))
+    assert incident(run).step_id == "one"
+    accepted(run.resolve("retry"))
+    accepted(run.complete("one"))
+    assert jobs(run) == ["two"]
+    run.advance(6 * 60_000)
+    assert (incident(run).code, jobs(run)) == ("TIMEOUT", [])

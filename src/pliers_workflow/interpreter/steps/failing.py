@@ -39,7 +39,9 @@ from .runs import (
     give_up_below,
     release,
     run_at_work,
+    start_clock,
     step_of,
+    timers_of,
     undoing_below,
 )
 
@@ -303,6 +305,9 @@ def raise_incident(draft: Draft, run_id: str, failure: StepFailure) -> None:
     draft.owe(OpenIncident(incident))
     for each in above:
         draft.later("go_on", each)
+        reopened = draft.instance.machine.steps[each]
+        if not any(timers_of(draft, reopened)):  # its time ran out when it had failed: it is given its time anew
+            start_clock(draft, step_of(draft, reopened), reopened)
         # What else had failed in it was part of its failure, which has not come about: now somebody has to hear of that.
         for other in children(draft, draft.instance.machine.steps[each]):
             if other.status == "failed":
