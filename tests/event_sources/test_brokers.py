@@ -189,6 +189,25 @@ async def test_nats_as_it_should_not_be(office: Office, stream: Stream) -> None:
     assert seen["lastError"].startswith("The consumer pusher does not pull")
 
 
+async def test_nats_loses_the_consumer_of_a_source_that_began_now(
+    office: Office, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before the consumer is made anew is not skipped: the source began once."""
+    monkeypatch.setattr(nats_reader, "_LOOK_EVERY", 0.5)
+    await office.publish()
+    await stream.publish("P-0", 9)
+    source = await office.source({**stream.broker, "begin": "now"})
+    client = await nats.connect(NATS, allow_reconnect=False)
+    while not [each for each in await client.jetstream().consumers_info(stream.name) if each.num_waiting]:
+        await asyncio.sleep(0.02)
+    for number in range(2):
+        await client.jetstream().delete_consumer(stream.name, "pliers")
+        await stream.publish("P-0", number)
+        await office.parcels({"P-0": number + 1})
+    await client.close()
+    await office.until(lambda seen: seen["received"] == 2, source)
+
+
 # -- RabbitMQ ----------------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +410,33 @@ async def test_redis_loses_the_group(office: Office, entries: Entries) -> None:
         await tell(entries.publish, PARCELS, range(5, 7))
         await office.parcels(dict.fromkeys(PARCELS, 7))
     await office.until(lambda seen: seen["failingSince"] is None, source)
+
+
+async def test_redis_loses_the_group_of_a_source_that_began_now(office: Office, entries: Entries) -> None:
+    """What comes before the group, or its stream, is made anew is not skipped: the source began once."""
+    await office.publish()
+    await entries.publish("P-0", 9)
+    source = await office.source({**entries.broker, "begin": "now"})
+    async with Redis.from_url(REDIS) as client:
+        while not await client.xinfo_groups(entries.name):
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)  # a group does not say that it is being waited for
+        async with client.pipeline(transaction=True) as at_once:
+            at_once.xgroup_destroy(entries.name, "pliers")
+            at_once.xadd(entries.name, {"event": body("P-0", 0)})
+            await at_once.execute()
+        await office.parcels({"P-0": 1})
+        async with client.pipeline(transaction=True) as at_once:
+            at_once.delete(entries.name)
+            at_once.xadd(entries.name, {"event": body("P-0", 1)})
+            await at_once.execute()
+        await office.parcels({"P-0": 2})
+        async with client.pipeline(transaction=True) as at_once:
+            at_once.delete(entries.name)
+            at_once.xadd(entries.name, {"event": body("P-0", 2)}, id="1-1")
+            await at_once.execute()
+        await office.parcels({"P-0": 3})
+    await office.until(lambda seen: seen["received"] == 3, source)
 
 
 async def test_redis_goes_away(database: str, tmp_path: Path) -> None:

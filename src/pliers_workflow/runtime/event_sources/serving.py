@@ -16,6 +16,7 @@ from . import kinds
 from .lane import SourceLane, SourceWork
 from .plain import mapping_of
 from .readers.opening import open_reader
+from .readers.port import Place
 
 if TYPE_CHECKING:
     import asyncpg
@@ -82,8 +83,12 @@ class SourceServer:
         broker = kinds.SECRETS.join(row["configuration"]["broker"], row["secrets"])
         settings, batch_size = self._settings, int(row["configuration"]["batchSize"])
 
+        place = Place()
+
         def opened() -> Any:
-            return open_reader(broker, self._outbound.guard, batch_size=batch_size, timeout=settings.timeout)
+            made = open_reader(broker, self._outbound.guard, batch_size=batch_size, timeout=settings.timeout)
+            made.place = place
+            return made
 
         try:
             opened()

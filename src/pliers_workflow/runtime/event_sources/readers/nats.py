@@ -47,13 +47,17 @@ class NatsReader(BrokerReader):
         self._client = client = await connect(broker, timeout=self.timeout)
         jetstream = client.jetstream(timeout=self.timeout)
         try:
-            await jetstream.stream_info(broker.stream)
+            stream = await jetstream.stream_info(broker.stream)
         except nats.js.errors.NotFoundError:
             raise BrokerError(f"There is no stream {broker.stream}; make it.") from None
         try:
             info = await jetstream.consumer_info(broker.stream, broker.consumer)
         except nats.js.errors.NotFoundError:
-            info = await jetstream.add_consumer(broker.stream, self._wanted())
+            info = await jetstream.add_consumer(broker.stream, self._wanted(stream.state.last_seq))
+            if self.place.after is None:
+                self.place.after = stream.state.last_seq
+        if self.place.after is None and info.ack_floor is not None:
+            self.place.after = info.ack_floor.stream_seq
         config = info.config
         if config is None or config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
             raise BrokerError(
@@ -62,13 +66,22 @@ class NatsReader(BrokerReader):
         self._subscription = await jetstream.pull_subscribe_bind(consumer=broker.consumer, stream=broker.stream)
         return float(config.ack_wait or 30.0) if info.num_ack_pending else 0.0
 
-    def _wanted(self) -> ConsumerConfig:
-        broker = self._broker
+    def _wanted(self, last: int) -> ConsumerConfig:
+        broker, after = self._broker, self.place.after
+        if broker.begin == "beginning":
+            begin, first = DeliverPolicy.ALL, None
+        elif after is None:
+            begin, first = DeliverPolicy.NEW, None
+        elif after > last:  # a stream that was made anew: of that nothing was read
+            begin, first = DeliverPolicy.ALL, None
+        else:
+            begin, first = DeliverPolicy.BY_START_SEQUENCE, after + 1
         return ConsumerConfig(
             durable_name=broker.consumer,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=broker.ack_wait_seconds,
-            deliver_policy=DeliverPolicy.ALL if broker.begin == "beginning" else DeliverPolicy.NEW,
+            deliver_policy=begin,
+            opt_start_seq=first,
             filter_subject=broker.subject,
             max_ack_pending=_ACK_PENDING_MAX,
         )
@@ -100,6 +113,7 @@ class NatsReader(BrokerReader):
         assert self._client is not None
         for message in messages:
             await message.handle.ack()
+            self.place.after = message.handle.metadata.sequence.stream
         await self._client.flush(timeout=max(1, round(self.timeout)))
 
     async def _close(self) -> None:

@@ -50,6 +50,18 @@ class BrokerMessage(Struct, frozen=True):
         return "sha256:" + sha256(self.address.encode("utf-8", "replace") + b"\0" + self.body).hexdigest()
 
 
+class Place(Struct):
+    """
+    How far a source has been read by this node: what outlives one connection.
+
+    A source that begins with what comes `now` begins once. When somebody takes its consumer or group away, it goes on from
+    here, and not from the moment at which it is made anew: what came in between would be lost.
+    """
+
+    #: what was acknowledged last, by the broker's own count; None: nothing is known
+    after: Any = None
+
+
 class BrokerError(Exception):
     """The broker is away, or refuses to be read so; the message says which, and what to do."""
 
@@ -67,6 +79,7 @@ class BrokerReader(ABC):
         self._guard = guard
         self.batch_size = batch_size
         self.timeout = timeout
+        self.place = Place()
 
     async def open(self) -> float:
         """

@@ -40,13 +40,32 @@ class RedisReader(BrokerReader):
         broker = self._broker
         # A read waits for messages, and is watched by our own clock.
         self._client = make_client(broker, connect_timeout=self.timeout, answer_timeout=None)
-        begin = "0" if broker.begin == "beginning" else "$"
         try:
-            await self._client.xgroup_create(broker.stream, broker.group, id=begin, mkstream=True)
+            await self._client.xgroup_create(broker.stream, broker.group, id=await self._begin(), mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        if self.place.after is None:
+            groups = await self._client.xinfo_groups(broker.stream)
+            self.place.after = next(
+                (text_of(each["last-delivered-id"]) for each in groups if text_of(each["name"]) == broker.group), None
+            )
         return 0.0
+
+    async def _begin(self) -> str:
+        """Where a group begins that is missing."""
+        assert self._client is not None
+        if self._broker.begin == "beginning":
+            return "0"
+        after = self.place.after
+        if after is None:
+            return "$"
+        try:
+            stream = await self._client.xinfo_stream(self._broker.stream)
+        except ResponseError:  # there is none any more
+            return "0"
+        # A stream that was made anew may count from the beginning: of that nothing was read.
+        return after if _counted(text_of(stream["last-generated-id"])) >= _counted(after) else "0"
 
     async def _read(self, wait: float) -> Sequence[BrokerMessage]:
         assert self._client is not None
@@ -68,6 +87,7 @@ class RedisReader(BrokerReader):
     async def _acknowledge(self, messages: Sequence[BrokerMessage]) -> None:
         assert self._client is not None
         await self._client.xack(self._broker.stream, self._broker.group, *(each.handle for each in messages))
+        self.place.after = text_of(messages[-1].handle)
 
     async def _close(self) -> None:
         if self._client is not None:
@@ -92,6 +112,11 @@ class RedisReader(BrokerReader):
             headers=others,
             handle=entry,
         )
+
+
+def _counted(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _flat(entries: Any) -> Sequence[Any]:
