@@ -18,8 +18,9 @@ from pliers_workflow.runtime.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
+from pliers_workflow.runtime.jobs.dead import DeadJobs
 from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.rows import BindingInput, BindingRow
+from pliers_workflow.runtime.rows import BindingInput, BindingRow, DefinitionRow
 from pliers_workflow.runtime.submissions import Submissions
 from pliers_workflow.storage import queries
 
@@ -369,6 +370,27 @@ async def test_who_sees_and_changes_a_submission(services: Services, other_admin
         await services.submissions.update(auditor, made.id, {})
     assert (await services.submissions.update(operator, made.id, {"n": 3})).submission.data == {"n": 3}
     assert await services.submissions.get(ada, "\0") is None
+
+
+async def test_a_dead_start_asks_for_the_version_again(services: Services) -> None:
+    """Also where it is retried among the dead jobs, or was retried and the engine is busy: the first may be archived by now."""
+    first = await services.published()
+    await bind(services)
+    refusal = Rejection(Reason.DATA_INVALID, "no")
+    services.starts.instead += [refusal, refusal]
+    failed = [(await services.submissions.create(services.admin, "f", {"n": n})).failed[0] for n in (1, 2)]
+    second = await services.catalog.replace(services.admin, "leave", {**document(), "version": "2.0.0"})
+    assert isinstance(second, DefinitionRow)
+    await services.catalog.publish(services.admin, second.id)
+    await services.catalog.archive(services.admin, first.id)
+    dead = DeadJobs(services.pool, services.audit, wake=lambda _: None)
+    await dead.retry(services.admin, failed[0].id)
+    services.starts.instead.append(Overloaded(1.0))
+    await services.submissions.retry_start(services.admin, failed[1].id)
+    await lapse(services)
+    assert await services.submissions.run_pending_starts() == 2
+    assert await jobs(services) == []
+    assert [start["definition"].id for start in services.starts.calls[2:]] == [second.id] * 3
 
 
 async def test_what_an_operator_changes_starts_for_its_submitter(services: Services) -> None:

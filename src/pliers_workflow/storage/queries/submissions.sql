@@ -103,8 +103,10 @@ DELETE FROM workflow_jobs j USING unnest($1::text[], $2::text[]) AS t (tenant_id
 WHERE j.tenant_id = t.tenant_id AND j.id = t.id::uuid AND j.kind = 'start';
 
 -- name: bury_job
--- No use in trying again by itself. Served by workflow_jobs_pkey.
-UPDATE workflow_jobs SET status = 'dead', last_error = $3, lease_owner = NULL, lease_until = NULL
+-- No use in trying again by itself. Whoever has it tried again has the version asked for again, too. Served by
+-- workflow_jobs_pkey.
+UPDATE workflow_jobs
+SET status = 'dead', last_error = $3, lease_owner = NULL, lease_until = NULL, payload = payload - 'definition'
 WHERE tenant_id = $1 AND id = $2::text::uuid AND kind = 'start';
 
 -- name: wake_job
