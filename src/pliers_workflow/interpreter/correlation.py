@@ -7,6 +7,7 @@ key too; the two meet as texts, so that an order known as 4711 here is found by 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,11 @@ def key_text(value: Any) -> str | None:
     >>> key_text("4711"), key_text(4711), key_text(Decimal("4711.0")), key_text(None), key_text("")
     ('4711', '4711', '4711', None, None)
 
+    A number is written out, however small, as a text has it:
+
+    >>> key_text(Decimal("1e-7")), key_text("0.0000001")
+    ('0.0000001', '0.0000001')
+
     Several values together are a key as well:
 
     >>> key_text(["ACME", 5])
@@ -44,6 +50,8 @@ def key_text(value: Any) -> str | None:
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else canonical(value).decode()
+    if isinstance(value, Decimal) and "E" in text:
+        text = f"{Decimal(text):f}"
     if len(text) <= LENGTH_MAX and "\0" not in text:
         return text
     return f"sha256:{sha256(text.encode()).hexdigest()}"
