@@ -215,3 +215,47 @@ def test_fields_are_set_together_or_not_at_all() -> None:
     assert (incident(run).code, data(run)) == ("EXPRESSION_ERROR", given)
     accepted(run.resolve("retry", patch={"text": {}}))
     assert data(run) == {"a": 2, "new": {"one": 1, "two": 2}, "text": {"part": 3}}
+
+
+def test_what_a_history_state_brings_back_begins_its_steps_anew() -> None:
+    """It is entered as ever, with those of the state around it; a region that was final is so again, without steps."""
+    regions = [
+        {
+            "id": f"{name}_region",
+            "substates": [
+                {"id": name, "properties": {"steps": [call(f"{name}_one"), call(f"{name}_two")]}},
+                {"id": f"{name}_done", "type": "final"},
+                {"id": f"{name}_memory", "type": "history", "properties": {"initial": name}},
+            ],
+        }
+        for name in ("left", "right")
+    ]
+    states = {
+        "work": {"type": "parallel", "substates": regions, "properties": {"steps": [call("around")]}},
+        "away": {},
+        "end": END,
+    }
+    run = started(
+        states,
+        [
+            {"from": "left", "to": "left_done"},
+            {"from": "right", "to": "right_done"},
+            {"from": "work", "to": "away", "trigger": "leave"},
+            {"from": "away", "to": ["left_memory", "right_memory"], "trigger": "back"},
+            {"from": "work", "to": "end", "trigger": "done.state.work", "condition": "data.ok"},
+        ],
+        data={"ok": False},
+    )
+    for step in ("left_one", "left_two", "right_one"):
+        accepted(run.complete(step))
+    accepted(run.fire("leave", user="ada"))
+    assert jobs(run) == []
+    accepted(run.fire("back", user="ada"))
+    assert jobs(run) == ["around", "right_one"]
+    accepted(run.complete("right_one"))
+    accepted(run.complete("right_two"))
+    assert (status(run), jobs(run)) == ("running", ["around"])
+    accepted(run.fire("leave", user="ada"))
+    accepted(run.update({"ok": True}, "ada"))
+    accepted(run.fire("back", user="ada"))
+    assert (status(run), jobs(run)) == ("completed", [])
