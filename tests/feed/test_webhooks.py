@@ -172,6 +172,7 @@ async def test_rotating_the_secret(sender: Sender, receiver: OutsideServer) -> N
     [
         ("7", 7.0), ("1e9", RETRY_AFTER_MAX), ("nan", None), ("soon", None), ("-1", 0.0),
         ("Mon, 02 Mar 2026 09:00:30 GMT", 30.0), ("Mon, 02 Mar 2026 08:00:00 GMT", 0.0),
+        ("Mon Mar  2 09:00:30 2026", 30.0), ("Monday, 02-Mar-26 09:00:30 GMT", 30.0),
         ("Mon, 02 Mar 2026 09:00:30 +99999999999999999999", None), ("Mon, 02 Mar 99999999999999 09:00:30 GMT", None),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """Running a plugin in a process of its own, from the node's side.
 
 Each attempt gets a fresh process, so that nothing of one is left for the next, and a session of its own, so that killing it
-kills whatever it has started, unless that has made a session of its own. It is killed when it has said what came of it, when the time is up, when the lease is lost, and
-by itself when the node is gone. It is given none of the engine's settings, and so not the database's password.
+kills whatever it has started, unless that has made a session of its own. It is killed when it has said what came of it, when
+the time is up, when the lease is lost, and by itself when the node is gone. It is given none of the engine's settings, and so
+not the database's password.
 """
 
 from __future__ import annotations

@@ -80,7 +80,9 @@ def _retry_after(received: Received, now: datetime) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(value) - now).total_seconds()
+            at = parsedate_to_datetime(value)
+            # The oldest of HTTP's three forms names no zone, and means this one.
+            seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX) if seconds == seconds else None
