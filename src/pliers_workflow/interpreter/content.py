@@ -85,6 +85,8 @@ def set_fields(draft: Draft, fields: Iterable[tuple[Any, tuple[str, ...], Any]])
 
 
 def _set(draft: Draft, root: Any, field: str, value: Any) -> None:
+    if root == "data":
+        draft.unchecked = True
     last = draft.events[-1] if draft.events else None
     if type(last) is DataChanged and last.root == root and not last.replaced and field not in last.removed:
         draft.events.pop()

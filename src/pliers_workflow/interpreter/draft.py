@@ -81,7 +81,7 @@ class Draft:
 
     __slots__ = (
         "active", "actor", "agenda", "budget", "chart", "effects", "events", "external", "facts", "instance", "internal",
-        "looked_at", "microsteps", "now", "numbers", "profiles", "reported", "running", "trigger", "view",
+        "looked_at", "microsteps", "now", "numbers", "profiles", "reported", "running", "trigger", "unchecked", "view",
     )  # fmt: skip
 
     chart: Chart
@@ -116,6 +116,8 @@ class Draft:
     agenda: deque[tuple[Any, ...]] | None
     #: from where expressions look, where that is a step
     view: View | None
+    #: actions or outputs of steps have written to the data, which nobody has held against their schema since
+    unchecked: bool
 
     def __init__(
         self, chart: Chart, instance: Instance, *, actor: Actor, facts: Facts, now: datetime, budget: Budget
@@ -140,6 +142,7 @@ class Draft:
         self.profiles = {}
         self.agenda = None
         self.view = None
+        self.unchecked = False
 
     def emit(self, event: Event) -> None:
         """Apply an event to the working copy and keep it."""

@@ -97,3 +97,19 @@ def check_data(draft: Draft, data: Mapping[str, Any]) -> None:
             Reason.DATA_INVALID,
             findings=[{"pointer": pointer, "message": message} for pointer, message in findings],
         )
+
+
+def check_written(draft: Draft) -> None:
+    """
+    The same for what actions and outputs of steps have written, once for a whole command.
+
+    Between two assignments the data may be as they like; what a command leaves fits the schema, on which expressions rely
+    that were checked against it.
+    """
+    try:
+        check_data(draft, draft.instance.data)
+    except Refused as refusal:
+        # Places and not values: an incident tells of it, which more people read than the data.
+        places = ", ".join(dict.fromkeys(each["pointer"] or "the data" for each in refusal.details["findings"][:3]))
+        explanation = f"what actions or outputs of steps have written does not fit at {places}"
+        raise Refused(refusal.reason, **refusal.details, explanation=explanation) from None

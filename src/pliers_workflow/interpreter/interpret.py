@@ -34,7 +34,7 @@ from .commands import (
 )
 from .correlation import keep_keys
 from .draft import Draft, Missing, Refused, Trigger, plain
-from .editing import check_data, merge_patch, update_data
+from .editing import check_data, check_written, merge_patch, update_data
 from .events import (
     ApprovalGranted,
     ApprovalRejected,
@@ -194,7 +194,7 @@ def _details(instance: Instance, command: Command, reason: Reason) -> dict[str, 
 
 
 def _finish(draft: Draft, before: Instance, *, bounded: bool = True) -> Outcome:
-    """Derive what holds for the command as a whole, and read the draft out; what it remembers of steps is `bounded`."""
+    """Derive what holds for the command as a whole, and read the draft out; its data and what it remembers of steps are `bounded`."""
     instance = draft.instance
     if not draft.running:
         life.complete(draft)
@@ -205,6 +205,8 @@ def _finish(draft: Draft, before: Instance, *, bounded: bool = True) -> Outcome:
         _derive_status(draft, before)
     if instance.data is not before.data:
         _check_size("data", instance.data)
+        if bounded and draft.unchecked:
+            check_written(draft)
         if draft.chart.title:
             _set_title(draft)
     if instance.context is not before.context:

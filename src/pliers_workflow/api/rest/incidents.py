@@ -73,7 +73,7 @@ async def list_instance_incidents(call: Call, id: InstanceId, query: PageQuery) 
     answers=InstanceView,
     executes=True,
     conditional=True,
-    problems=(*ANY_COMMAND, "unknown_incident", "data_invalid", "data_too_large", "data_locked"),
+    problems=(*ANY_COMMAND, "unknown_incident", "data_locked"),
 )
 async def resolve_incident(call: Call, id: InstanceId, number: IncidentNumber, body: ResolveInput) -> Reply:
     """

@@ -42,9 +42,18 @@ if TYPE_CHECKING:
 routes = Routes("Instances", "Runs of a workflow.")
 
 #: what any command may be refused for
-ANY_COMMAND = ("instance_ended", "suspended", "not_allowed", "execution_error", "endless_loop", "budget_exceeded")
+ANY_COMMAND = (
+    "instance_ended",
+    "suspended",
+    "not_allowed",
+    "execution_error",
+    "endless_loop",
+    "budget_exceeded",
+    "data_invalid",
+    "data_too_large",
+)
 #: what a trigger may be refused for, besides
-_TRIGGER = (*ANY_COMMAND, "unknown_trigger", "guard_failed", "guard_error", "data_invalid", "data_too_large")
+_TRIGGER = (*ANY_COMMAND, "unknown_trigger", "guard_failed", "guard_error")
 
 
 async def execute(call: Call, instance_id: str, order: Order) -> Answer:
@@ -146,7 +155,7 @@ async def get_instance(call: Call, id: InstanceId, query: FieldsQuery) -> Reply:
     answers=InstanceView,
     executes=True,
     conditional=True,
-    problems=(*ANY_COMMAND, "data_locked", "data_invalid", "data_too_large"),
+    problems=(*ANY_COMMAND, "data_locked"),
 )
 async def update_instance(call: Call, id: InstanceId, body: UpdateDataInput) -> Reply:
     """Replace the instance data (`data`), or merge a patch into it (`patch`, RFC 7396: null removes a field)."""
@@ -216,8 +225,6 @@ async def resume_instance(call: Call, id: InstanceId, body: ReasonInput | None) 
         "unknown_user",
         "guard_failed",
         "guard_error",
-        "data_invalid",
-        "data_too_large",
         "conflict",
     ),
 )
