@@ -69,7 +69,7 @@ async def test_empty_parts_are_not_sent() -> None:
     assert "UPDATE workflow_instances" not in text
     assert "workflow_approvals" not in text
     assert "workflow_jobs" not in text
-    assert len(parameters) == 28
+    assert len(parameters) == 29
 
 
 def test_combinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
