@@ -26,6 +26,7 @@ def test_an_output_that_does_not_fit_is_an_incident() -> None:
     assert incident(run).code == "data_invalid"
     assert "does not fit at /pages" in incident(run).message
     assert "secret" not in incident(run).message
+    assert incident(run).details == {"result": "kept", "findings": [{"pointer": "/pages"}]}
 
 
 def test_an_output_that_fits_is_written() -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CODE_MAX: Final = 100
 MESSAGE_MAX: Final = 2_000
 DETAILS_MAX_BYTES: Final = 16_000
+#: Places that an incident names at which data would not fit.
+FINDINGS_MAX: Final = 20
 
 
 def record_result(draft: Draft, order: CompleteStep | FailStep, held: Held) -> None:
@@ -138,10 +140,13 @@ def cannot_apply(draft: Draft, run_id: str, held: Held | None, refusal: Refused)
         hold(draft, run, held)
     release(draft, run, abandoned=held is not None and _is_timeout(held))
     explanation = refusal.details.get("error") or refusal.details.get("explanation")
+    details: dict[str, Any] = {} if held is None else {"result": "kept" if kept else "lost"}
+    if "findings" in refusal.details:  # where, and not what: more people read incidents than data
+        details["findings"] = [{"pointer": each["pointer"]} for each in refusal.details["findings"][:FINDINGS_MAX]]
     failure = StepFailure(
         code=str(refusal.reason),
         message=f"{refusal.reason.message}{f' ({explanation})' if isinstance(explanation, str) else ''}",
-        details={} if held is None else {"result": "kept" if kept else "lost"},
+        details=details,
         run=run.id,
         step_id=run.step_id,
         attempts=run.attempt - run.first_attempt + 1,
