@@ -71,7 +71,7 @@ class WorkflowDefinition(Document):
     access: Access = Access()
     #: what happens when events come from outside
     event_hooks: Annotated[EventHookConfiguration, BeforeValidator(nothing_is_empty)] = EventHookConfiguration()
-    #: JSON Schema 2020-12 of the instance data, an object; [what a command leaves](statechart.md#actions) fits it
+    #: JSON Schema 2020-12 of the instance data, an object; what a command leaves fits it, whoever has written it
     data_schema: dict[str, Any] = {}
     #: a designer's coordinates; kept as they are
     layout: dict[str, Any] | None = None
