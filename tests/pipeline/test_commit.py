@@ -10,7 +10,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
@@ -26,10 +25,8 @@ from pliers_workflow.interpreter.commands import (
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.runtime import aside as aside_module
-from pliers_workflow.runtime import pipeline as pipeline_module
-from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, OutcomeUnknown, Overloaded
+from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, Overloaded
 from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.queue import Pending
 from pliers_workflow.runtime.rows import DefinitionRow
 
 from .conftest import EXPENSE, World, example, people_of_expenses, request_key, terminate_backends
@@ -475,48 +472,6 @@ async def test_a_virtual_clock_fires_the_timers_it_passes(make_world: MakeWorld)
     assert untouched == "waiting"
 
 
-async def test_draining_ends_though_the_database_is_away(
-    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A node that is told to stop while PostgreSQL is away gives up after a while, and says to every caller what is known."""
-    world = await make_world()
-    await people_of_expenses(world)
-    definition = await world.publish(example("expense_report"))
-    started = await world.start(definition)
-    monkeypatch.setattr(pipeline_module, "_DRAIN_TIMEOUT", 0.5)
-
-    async def away(*_: Any, **__: Any) -> Any:
-        raise ConnectionRefusedError("the database is away")
-
-    monkeypatch.setattr(pipeline_module.storage, "load", away)
-    waiting = asyncio.create_task(world.do(started.instance.id, "ada", FireTrigger("submit")))
-    await asyncio.sleep(0)
-    async with asyncio.timeout(5):
-        await world.engine.pipeline.close()
-    with pytest.raises(EngineError):
-        await waiting
-
-
-@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
-async def test_draining_ends_though_a_statement_does_not(
-    make_world: MakeWorld, database: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
-) -> None:
-    """Whose command is under way then is told that its outcome is unknown, and not left without an answer."""
-    world = await make_world(**options)
-    await people_of_expenses(world)
-    started = await world.start(await world.publish(example("expense_report")))
-    monkeypatch.setattr(pipeline_module, "_DRAIN_TIMEOUT", 0.5)
-    blocker = await asyncpg.connect(database)
-    await blocker.execute("BEGIN; LOCK TABLE workflow_execution_history IN SHARE MODE")
-    asked = asyncio.create_task(world.do(started.instance.id, "ada", FireTrigger("submit")))
-    await _waiting_for_a_lock(world, 1)
-    async with asyncio.timeout(5):
-        await world.engine.pipeline.close()
-        with pytest.raises(OutcomeUnknown):
-            await asked
-    await blocker.close()
-
-
 async def test_what_is_interpreted_alone_obeys_the_same_rules(make_world: MakeWorld) -> None:
     """With no budget for batches every command leaves its batch: keys count once, and what the database refuses is refused."""
     world = await make_world(budget_steps=1)
@@ -588,27 +543,6 @@ async def test_what_is_interpreted_alone_is_done_again_after_a_passing_error(
     assert len(await world.check(started.instance.id)) == 2
 
 
-async def test_a_connection_that_breaks_while_a_statement_is_prepared(
-    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """asyncpg says `InternalClientError` then. Services take it for a database that is away, and tell no failure of ours."""
-    world = await make_world(timer_poll=0.01)
-    timers = world.engine.timers
-    looked = asyncio.Event()
-
-    async def breaks(_: int) -> Any:
-        looked.set()
-        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
-
-    monkeypatch.setattr(timers, "_claim", breaks)
-    with capture_logs() as logs:
-        await timers.start()
-        await asyncio.wait_for(looked.wait(), 5)
-        await asyncio.sleep(0)
-        await timers.close()
-    assert {entry["event"] for entry in logs} == {"jobs_wait_for_database"}
-
-
 async def test_a_start_repeated_at_another_node_at_once(make_world: MakeWorld) -> None:
     """The same start with the same key under way at two nodes: both are given the one instance, none is told "it exists"."""
     first, second = await make_world(), await make_world()
@@ -624,74 +558,6 @@ async def test_a_start_repeated_at_another_node_at_once(make_world: MakeWorld) -
     for number in range(30):  # each alone in its batch, where nothing is read a second time by the way
         one, other = await asyncio.gather(start(first, number), start(second, number))
         assert one.instance.id == other.instance.id
-
-
-@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
-async def test_a_backend_that_commits_long_after_its_connection_broke(
-    make_world: MakeWorld, database: str, options: dict[str, int]
-) -> None:
-    """The command is not done a second time, though it was not in the history yet when it was looked for first."""
-    world = await make_world(**options)
-    await people_of_expenses(world)
-    instance_id = (await world.start(await world.publish(example("expense_report")))).instance.id
-    connections = world.engine.settings.execution.connections_max
-    for amount in range(connections + 1):  # the statement is prepared: its locks are waited for when it is executed
-        assert isinstance(await world.do(instance_id, "ada", UpdateData(patch={"amount": 100 + amount})), Accepted)
-    blocker = await asyncpg.connect(database)
-    blocked = blocker.transaction()
-    await blocked.start()
-    await blocker.execute("LOCK TABLE workflow_execution_history IN SHARE MODE")
-    asked = asyncio.create_task(world.do(instance_id, "ada", UpdateData(patch={"amount": 1900})))
-    await _waiting_for_a_lock(world, 1)
-    for holder in world.engine.pool._holders:  # nobody tells the backend
-        if holder._con is not None and holder._in_use is not None:
-            holder._con.terminate()
-    await _waiting_for_a_lock(world, 2)
-    await blocked.rollback()
-    answer = await asyncio.wait_for(asked, 20)
-    assert isinstance(answer, Accepted)
-    assert answer.replayed
-    ids = [row["command_id"] for row in await world.check(instance_id)]
-    assert len(ids) == len(set(ids)) == connections + 3
-    await blocker.close()
-
-
-@pytest.mark.parametrize("options", [{}, {"chart_weight_max": 0}], ids=["in a batch", "alone"])
-async def test_what_is_refused_while_its_old_backend_may_commit_it(
-    make_world: MakeWorld, database: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
-) -> None:
-    """Its caller is told that the outcome is unknown."""
-    world = await make_world(**options)
-    await people_of_expenses(world)
-    instance_id = (await world.start(await world.publish(example("expense_report")))).instance.id
-    connections = world.engine.settings.execution.connections_max
-    for amount in range(connections + 1):
-        assert isinstance(await world.do(instance_id, "ada", UpdateData(patch={"amount": 100 + amount})), Accepted)
-    blocker = await asyncpg.connect(database)
-    blocked = blocker.transaction()
-    await blocked.start()
-    await blocker.execute("LOCK TABLE workflow_execution_history IN SHARE MODE")
-    asked = asyncio.create_task(world.do(instance_id, "ada", UpdateData(patch={"amount": 1900})))
-    await _waiting_for_a_lock(world, 1)
-    refusal = Rejection(Reason.NOT_ALLOWED, "no")  # time has moved on, or a right has been taken away
-
-    async def refused(*_: Any) -> Rejection:
-        return refusal
-
-    monkeypatch.setattr(pipeline_module, "interpret", lambda *_, **__: refusal)
-    monkeypatch.setattr(world.engine.pipeline._aside._solo, "interpret", refused)
-    for holder in world.engine.pool._holders:  # nobody tells the backend
-        if holder._con is not None and holder._in_use is not None:
-            holder._con.terminate()
-    with pytest.raises(OutcomeUnknown):
-        await asyncio.wait_for(asked, 20)
-    assert await world.do(instance_id, "ada", UpdateData(patch={"amount": 5})) is refusal, "it was not under way"
-    await blocked.rollback()
-    await blocker.close()
-    async with asyncio.timeout(10):
-        while len(await world.rows(instance_id)) < connections + 3:
-            await asyncio.sleep(0.01)
-    await world.check(instance_id)
 
 
 async def test_a_definition_that_cannot_be_read_any_more(
@@ -720,25 +586,6 @@ async def test_a_definition_that_cannot_be_read_any_more(
     assert isinstance(good, Accepted)
     assert isinstance(bad, EngineError)
     assert "definition" in str(bad)
-
-
-async def test_until_when_an_old_backend_may_commit(world: World) -> None:
-    """It may while the instance is where it was when the command was sent last; nothing can be committed at an older one."""
-    pending = Pending("default", "x", world.command(None, UpdateData(patch={})), None, background=False)
-    pending.sent_at(3)
-    assert not pending.may_be_committed(3), "its connection has not broken"
-    pending.uncertain = True
-    pending.sent_at(5)
-    assert [pending.may_be_committed(revision) for revision in (3, 5, 6)] == [True, True, False]
-    assert pending.base_revision == 3, "it is looked for from where it was sent first"
-
-
-async def _waiting_for_a_lock(world: World, count: int) -> None:
-    async with asyncio.timeout(10):
-        while count > await world.engine.readers.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        ):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_key_that_another_node_uses_while_its_command_is_put_aside(
