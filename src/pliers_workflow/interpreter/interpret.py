@@ -194,7 +194,11 @@ def _details(instance: Instance, command: Command, reason: Reason) -> dict[str, 
 
 
 def _finish(draft: Draft, before: Instance, *, bounded: bool = True) -> Outcome:
-    """Derive what holds for the command as a whole, and read the draft out; its data and what it remembers of steps are `bounded`."""
+    """
+    Derive what holds for the command as a whole, and read the draft out.
+
+    `bounded`: its data fit the schema, and what it remembers of steps has room; else it is `Refused`.
+    """
     instance = draft.instance
     if not draft.running:
         life.complete(draft)

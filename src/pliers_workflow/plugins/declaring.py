@@ -159,8 +159,9 @@ def plugin(
 
     `id` is what a step's `pluginId` says, and the entry point's name. `description` is the docstring where none is given.
     `timeout` is in seconds for one attempt; the step's `timeoutMinutes` and the engine's `execution.max_step_execution_time`
-    may be shorter. `memory`, in MiB, bounds what a plugin in a process of its own may have. A class is made once for each node (with `process`: once for each attempt), used by several attempts at a
-    time, and its `close` is called in the end. Raises `DeclarationError`.
+    may be shorter. `memory`, in MiB, bounds what a plugin in a process of its own may have. A class is made once for each
+    node (with `process`: once for each attempt), used by several attempts at a time, and its `close` is called in the end.
+    Raises `DeclarationError`.
     """
 
     def declare(target: Callable[..., Any] | type) -> Plugin:

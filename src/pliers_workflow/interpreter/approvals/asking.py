@@ -22,7 +22,8 @@ def start_chain(draft: Draft, place: Place) -> None:
     Start the chain of a state that has just been entered, or of a step that has begun.
 
     After a round that ended with a request for changes, and whose place was left, this is the next round, whichever
-    state of that chain is entered, or when the same step begins again; else it is a first one. A chain whose stages are all skipped is granted at once.
+    state of that chain is entered, or when the same step begins again; else it is a first one. A chain whose stages are
+    all skipped is granted at once.
     """
     chain = place.chain
     machine = draft.instance.machine
