@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from pliers_workflow.app import create_app
 from pliers_workflow.runtime.collector import settle_collector
+from pliers_workflow.signals import stopped_by_signals
 
 from . import address
 from .http_protocol import receiving_within
 from .problems import Problem
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pliers_workflow.runtime.engine import Engine
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class HttpServer(uvicorn.Server):
@@ -62,24 +56,8 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Being asked to stop is no failure: uvicorn would raise the signal again at the end, for a shell to see."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
+        with stopped_by_signals(lambda _: self.stop()):
             yield
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-            # Outside the loop, which may be what hangs.
-            signal.signal(number, _stop_at_once)
-        self.stop()
 
     def stop(self) -> None:
         """What the first signal does. May be called more than once, and does not count as a signal."""
@@ -96,8 +74,3 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self.servers:
             self._listening(address.url(self.servers[0].sockets[0].getsockname()))
-
-
-def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    print("stopped at once", file=sys.stderr, flush=True)
-    os._exit(128 + number)

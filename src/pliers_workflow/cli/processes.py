@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -24,13 +23,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import structlog
 
+from pliers_workflow.signals import stopped_by_signals
+
 from .address import SharedAddress
 from .node import Order, Report
 from .problems import Problem
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pliers_workflow.settings import Settings
 
 #: seconds of answering after which a node ran well, and earlier deaths are forgotten
@@ -43,7 +42,6 @@ STARTS_MAX: Final = 3
 #: looks at a silent node before it counts as hung: after a sleep of the whole machine, the first may come before its word
 _LOOKS: Final = 3
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -67,12 +65,10 @@ class Processes:
 
     async def run(self) -> None:
         """Keep all nodes running until SIGINT or SIGTERM, then stop them. Raises Problem when one never comes to answer."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._count):
-                group.create_task(self._keep())
+        with stopped_by_signals(lambda _: self.stop(), last=self._kill):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._count):
+                    group.create_task(self._keep())
         if self._problem is not None:
             raise self._problem
 
@@ -137,18 +133,9 @@ class Processes:
             )
         self.stop()
 
-    def _signalled(self) -> None:
-        """The first signal."""
-        for number in _SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
-            signal.signal(number, self._stop_at_once)
-        self.stop()
-
-    def _stop_at_once(self, number: int, frame: FrameType | None) -> None:
+    def _kill(self) -> None:
         for node in self._nodes:
             node.kill()
-        print("stopped at once", file=sys.stderr, flush=True)
-        os._exit(128 + number)
 
 
 class _Life(NamedTuple):

@@ -16,13 +16,14 @@ import inspect
 import logging
 import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import httpx
+
+from pliers_workflow.signals import stopped_by_signals
 
 from .api import Away, Gone, Refused, TaskApi
 from .calling import CANCELLED_ITSELF, Function, Handler, Outcome, call
@@ -155,19 +156,12 @@ class Worker:
                 await self._finish(api)
 
     async def _until_told(self) -> None:
-        loop = asyncio.get_running_loop()
-
         def told(number: int) -> None:
-            for each in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(each)
-                # Outside the loop, which may be what hangs.
-                signal.signal(each, lambda again, _: os._exit(128 + again))
             _log.info("told to stop by signal %d", number)
             self._stopping.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told, number)
-        await self.run()
+        with stopped_by_signals(told):
+            await self.run()
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
