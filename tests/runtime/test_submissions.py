@@ -129,6 +129,21 @@ async def test_a_crash_between_commit_and_start_loses_nothing(services: Services
     assert await services.submissions.run_pending_starts() == 0
 
 
+async def test_a_start_that_cannot_be_read_is_in_the_way_of_no_other(services: Services) -> None:
+    """Owed starts are made one after another: what goes wrong with the first of them is its own."""
+    await services.published()
+    await bind(services)
+    services.starts.instead += [Overloaded(1)] * 3
+    for days in (1, 2, 3):
+        await services.submissions.create(services.admin, "f", {"days": days})
+    await services.pool.execute(
+        "UPDATE workflow_jobs SET payload = '{}' WHERE id = (SELECT id FROM workflow_jobs ORDER BY due_at, id LIMIT 1)"
+    )
+    await lapse(services)
+    assert await services.submissions.run_pending_starts() == 2
+    assert len(await jobs(services)) == 1
+
+
 async def test_a_crash_between_start_and_settling_starts_nothing_twice(services: Services) -> None:
     """The instance runs, but its job was not dropped: the retry finds the instance under the same id."""
     await services.published()

@@ -1,8 +1,10 @@
-"""What the database's errors mean for a batch, and what a caller is told when it refuses their command."""
+"""What the database's errors mean for a batch, what a caller is told when it refuses their command, and what goes no further."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -35,6 +37,21 @@ CONNECTION_LOST: Final = (
 #: What a service waits out and tries again; whatever else comes to it is a bug, and is told as one. (asyncpg's
 #: InternalClientError is a connection, too, that broke while a statement was being prepared.)
 DATABASE_AWAY: Final = (*CONNECTION_LOST, *TRANSIENT)
+
+
+@contextlib.contextmanager
+def set_apart(sweep: str, **about: str) -> Iterator[None]:
+    """
+    What goes wrong in the block is logged and goes no further: what comes after it is done all the same.
+
+    For what is done again by itself, in the next round. `about` says whose it was.
+    """
+    try:
+        yield
+    except DATABASE_AWAY as error:
+        _log.warning("sweep_waits_for_database", sweep=sweep, error=repr(error), **about)
+    except Exception:
+        _log.exception("sweep_failed", sweep=sweep, **about)
 
 
 async def key_was_used(

@@ -17,10 +17,10 @@ import structlog
 
 from pliers_workflow.storage import leases, partitions, queries
 
-from .failures import DATABASE_AWAY
+from .failures import DATABASE_AWAY, set_apart
 
 if TYPE_CHECKING:
-    from pliers_workflow.storage.database import AnyConnection
+    from collections.abc import Awaitable, Callable
 
     from .event_sources import Rejects
     from .inbound.inbox import Inbox
@@ -34,8 +34,8 @@ _LEASE: Final = "housekeeping"
 _LEASE_SECONDS: Final = 30.0
 _TICK: Final = 5.0
 _HOURLY: Final = 3600.0
-#: Seconds until partitions are tried again that a long transaction was in the way of.
-_AFTER_LOCK: Final = 300.0
+#: Seconds until partitions are tried again that could not be made, as where a long transaction was in the way.
+_AFTER_FAILURE: Final = 300.0
 #: Expired keys forgotten by one statement, and statements in a round: far more than requests can bring in that time.
 _SWEEP_SIZE: Final = 5_000
 _SWEEPS_MAX: Final = 20
@@ -61,7 +61,7 @@ class Housekeeping:
         self._rejects = rejects
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
-        self._partitions_at = float("-inf")
+        self._hourly_at = float("-inf")
 
     async def start(self) -> None:
         """Begin; the first round comes at once, so that this month's partition is there."""
@@ -90,31 +90,38 @@ class Housekeeping:
             await asyncio.sleep(_TICK)
 
     async def tick(self) -> bool:
-        """One round, if the lease is ours; whether it was."""
+        """One round, if the lease is ours; whether it was. What fails of it keeps nothing else from being done."""
         async with self._pool.acquire() as connection:
             if await leases.acquire(connection, _LEASE, self._owner, seconds=_LEASE_SECONDS) is None:
                 return False
-            if time.monotonic() >= self._partitions_at:
-                self._partitions_at = time.monotonic() + await self._keep_partitions(connection)
-                await self._plugins.keep(connection)
-            for _ in range(_SWEEPS_MAX):
-                if await connection.execute(_sql.sweep_idempotency, _SWEEP_SIZE) != f"DELETE {_SWEEP_SIZE}":
-                    break
-        await self._submissions.run_pending_starts()
-        await self._inbox.sweep()
-        await self._rejects.sweep()
+        sweeps: tuple[Callable[[], Awaitable[object]], ...] = (
+            self._forget_keys, self._submissions.run_pending_starts, self._inbox.sweep, self._rejects.sweep,
+        )  # fmt: skip
+        if time.monotonic() >= self._hourly_at:
+            self._hourly_at = time.monotonic() + _HOURLY
+            sweeps = (self._keep_partitions, self._plugins.keep, *sweeps)
+        for sweep in sweeps:
+            with set_apart(sweep.__qualname__):
+                await sweep()
         return True
 
-    async def _keep_partitions(self, connection: AnyConnection) -> float:
+    async def _keep_partitions(self) -> None:
         """
-        Make partitions ahead; seconds until that should be done again.
+        Make partitions ahead; where that cannot be done, again in some minutes.
 
         A backup in the way may take hours: whoever waits for its lock makes all writers wait, so that is not done often,
         and nothing else that is to be done here waits for it.
         """
         try:
-            await partitions.keep_partitions(connection, datetime.now(UTC))
-        except asyncpg.LockNotAvailableError:
-            _log.warning("partitions_wait_for_lock", again_in=_AFTER_LOCK)
-            return _AFTER_LOCK
-        return _HOURLY
+            async with self._pool.acquire() as connection:
+                await partitions.keep_partitions(connection, datetime.now(UTC))
+        except BaseException as error:
+            self._hourly_at = time.monotonic() + _AFTER_FAILURE
+            if not isinstance(error, asyncpg.LockNotAvailableError):
+                raise
+            _log.warning("partitions_wait_for_lock", again_in=_AFTER_FAILURE)
+
+    async def _forget_keys(self) -> None:
+        for _ in range(_SWEEPS_MAX):
+            if await self._pool.execute(_sql.sweep_idempotency, _SWEEP_SIZE) != f"DELETE {_SWEEP_SIZE}":
+                break

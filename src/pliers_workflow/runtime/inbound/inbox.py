@@ -23,6 +23,7 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from .. import idempotency
 from ..answers import ShuttingDown
 from ..errors import ConflictError, NotFoundError
+from ..failures import set_apart
 from ..paging import uuid_cursor
 from ..storable import check_text
 from .acting import Actor
@@ -190,20 +191,26 @@ class Inbox(Carrier):
         """
         count = 0
         for (tenant_id,) in await self._pool.fetch(_sql.tenants):
-            rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
-            count += len(rows)
-            if rows:
-                owed = sorted((stored_of(row) for row in rows), key=lambda each: each.id)
-                # Of sources that are read no more: the order counts here as well.
-                await self.carry_out_in_order(tenant_id, [each for each in owed if each.in_order])
-                others = [each for each in owed if not each.in_order]
-                if others:
-                    await asyncio.wait(await self._begin_all(tenant_id, others))
-            count += await self.waits.sweep(tenant_id)
-            await self._pool.execute(_sql.forget, tenant_id, _SWEEP_SIZE * 10)
+            for sweep in (self._take_up, self.waits.sweep, self._forget):
+                with set_apart(sweep.__qualname__, tenant=tenant_id):
+                    count += await sweep(tenant_id)
         if delayed:
             count += await self.delayed.run_due()
         return count
+
+    async def _take_up(self, tenant_id: str) -> int:
+        rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
+        owed = sorted((stored_of(row) for row in rows), key=lambda each: each.id)
+        # Of sources that are read no more: the order counts here as well.
+        await self.carry_out_in_order(tenant_id, [each for each in owed if each.in_order])
+        others = [each for each in owed if not each.in_order]
+        if others:
+            await asyncio.wait(await self._begin_all(tenant_id, others))
+        return len(rows)
+
+    async def _forget(self, tenant_id: str) -> int:
+        await self._pool.execute(_sql.forget, tenant_id, _SWEEP_SIZE * 10)
+        return 0
 
     # -- for operators -------------------------------------------------------------------------------------------------
 

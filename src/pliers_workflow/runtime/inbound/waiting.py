@@ -143,6 +143,9 @@ class Waits:
             except LATER as error:
                 # What is being offered stays so until its lease lapses: it may have been taken.
                 _log.warning("waiting_events_left_to_sweep", instance=each[0]["instance_id"], error=repr(error))
+            except Exception:
+                # A defect of ours, or a row that cannot be read: in nobody else's way.
+                _log.exception("offer_failed", instance=each[0]["instance_id"])
 
         await asyncio.gather(*(make(each) for each in by_instance.values()))
 

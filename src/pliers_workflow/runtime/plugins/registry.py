@@ -121,9 +121,9 @@ class PluginRegistry:
             [_json(each.output_schema) for each in plugins],
         )  # fmt: skip
 
-    async def keep(self, connection: Connection) -> None:
+    async def keep(self) -> None:
         """Upkeep, once an hour: forget what no node has had for long."""
-        await connection.execute(_sql.keep, KEPT_DAYS)
+        await self._pool.execute(_sql.keep, KEPT_DAYS)
 
     async def all(self) -> Sequence[KnownPlugin]:
         """All that are known, by id."""

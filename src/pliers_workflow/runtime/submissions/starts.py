@@ -19,7 +19,7 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 from .. import idempotency
 from ..answers import Accepted, Answer, EngineError, RequestKey
 from ..errors import InvalidError, NotFoundError
-from ..failures import DATABASE_AWAY
+from ..failures import DATABASE_AWAY, set_apart
 from ..mapping import Failure, Order, Scope, holds, mapped
 from ..paging import uuid_cursor
 from ..principal import Principal
@@ -145,12 +145,13 @@ class Starts:
         rows = await self._pool.fetch(sql.claim_pending, limit, LEASE)
         settled = 0
         for row in rows:
-            job = job_of(row)
-            record = await self._pool.fetchrow(sql.get, job.tenant_id, job.payload.submission)
-            assert record is not None, "submissions are never deleted"
-            submission = submission_row(record)
-            answer = await self._answer(submission, [await self._ready(job, submission)])
-            settled += not answer.pending
+            with set_apart("pending_start", tenant=row["tenant_id"], job=row["id"]):
+                job = job_of(row)
+                record = await self._pool.fetchrow(sql.get, job.tenant_id, job.payload.submission)
+                assert record is not None, "submissions are never deleted"
+                submission = submission_row(record)
+                answer = await self._answer(submission, [await self._ready(job, submission)])
+                settled += not answer.pending
         return settled
 
     async def close(self) -> None:
