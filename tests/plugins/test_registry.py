@@ -119,8 +119,7 @@ async def test_what_no_node_has_for_long_is_forgotten(make_shop: MakeShop) -> No
     pool, registry = shop.engine.pool, shop.engine.plugins
     await pool.execute("UPDATE plugins SET seen_at = now() - interval '91 days'")
     await pool.execute('UPDATE nodes SET plugins = \'[{"id": "price", "version": "1.2.0", "state": "ready"}]\'')
-    async with pool.acquire() as connection:
-        await registry.keep(connection)
+    await registry.keep()
     assert [known.id for known in await registry.all()] == ["price"]
     assert await pool.fetchval("SELECT seen_at > now() - interval '1 minute' FROM plugins")
 
