@@ -277,8 +277,8 @@ class ServerSettings(BaseModel):
     hung_after: float = Field(30.0, ge=0, allow_inf_nan=False)
     #: where the world reaches this engine, for the sources of its events: `https://workflows.example.com`
     public_url: str = ""
-    #: seconds for the whole head of a request, a new connection's first one included, and between two parts of a body; then
-    #: 408, and the connection is closed
+    #: seconds for the whole head of a request, a new connection's first one included, and over which a body has to come, or
+    #: an answer to be taken, at 500 bytes a second; then 408, and the connection is closed
     receive_timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
     #: bytes of a request body
     body_size_max: int = Field(1_048_576, ge=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Final
 
 from tests.nodes.processes import Cluster, Node
@@ -64,13 +65,15 @@ async def test_a_request_that_does_not_come_is_not_waited_for(cluster: Cluster) 
     known += b"Authorization: Bearer %s\r\n" % cluster.admin.encode()
     live = b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n"
     head = b"The request line and the headers of a request must come within 1 s; send it again, without pauses.\n"
-    part = b"The next part of a request's body must come within 1 s; send it again, without pauses.\n"
+    part = b"A request's body must come at 500 bytes a second or faster, counted over 1 s; send it again, without pauses.\n"
     # what is sent first and then again and again, how the answers begin and end, and how many they are
     cases = [
         (START, b"X", b"HTTP/1.1 408 ", head, 1),
         (live, b"\r\n", b"HTTP/1.1 200 ", head, 2),
         (live + START, b"", b"HTTP/1.1 200 ", head, 2),
         (known + b"Content-Length: 100\r\n\r\n{", b"", b"HTTP/1.1 408 ", part, 1),
+        (known + b"Content-Length: 9000\r\n\r\n{", b" ", b"HTTP/1.1 408 ", part, 1),
+        (known + b"Content-Length: 9000\r\n\r\n{" + b" " * 600, b" ", b"HTTP/1.1 408 ", part, 1),
         (known + b"Transfer-Encoding: chunked\r\n\r\n", b"0", b"HTTP/1.1 408 ", part, 1),
         (CHUNKED, b"0", b"HTTP/1.1 401 ", b"}", 1),  # whose body nobody wanted is not told twice
         (b"", b"", b"", b"", 0),
@@ -89,10 +92,11 @@ async def test_what_takes_its_time_is_not_cut(cluster: Cluster) -> None:
     head = b"POST /api/v1/external-tasks/fetch HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n"
     head += b"Authorization: Bearer %s\r\n" % token.encode()
     content = b'{"workerId": "w", "topics": ["ocr"], "waitSeconds": 3}'
+    padded = [b"%s " % part + b" " * 700 for part in content.split(b" ")]
     reader, writer = await connection(node)
     try:
-        for parts in (content,), (content[:10], content[10:20], content[20:30], content[30:]):
-            writer.write(head + b"Content-Length: %d\r\n\r\n" % len(content))
+        for parts in [content], padded:
+            writer.write(head + b"Content-Length: %d\r\n\r\n" % sum(map(len, parts)))
             for each in parts:
                 writer.write(each)
                 await asyncio.sleep(0.6)
@@ -106,6 +110,58 @@ async def test_what_takes_its_time_is_not_cut(cluster: Cluster) -> None:
             await asyncio.sleep(2.5)
     finally:
         writer.transport.abort()
+
+
+async def test_a_body_that_nobody_reads_comes_to_an_end(cluster: Cluster) -> None:
+    """Who is answered before the body has come may send some of it, so as to get to the answer, and not go on for ever."""
+    node = await cluster.node()
+    reader, writer = await connection(node)
+    part = b"10000\r\n%s\r\n" % (b" " * 0x10000)
+    writer.write(CHUNKED + 8 * part)
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), 30)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    sent = 0
+    try:
+        while sent < FAR_TOO_MUCH:
+            writer.write(part)
+            await writer.drain()
+            sent += len(part)
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    assert sent < FAR_TOO_MUCH
+
+
+async def test_an_answer_that_is_not_taken_is_not_kept(cluster: Cluster) -> None:
+    """A caller who leaves answers where they are is cut off, a slow one is not."""
+    node = await cluster.node(SERVER__RECEIVE_TIMEOUT=1)
+    whole = {count: len(await answers(node, count)) for count in (1, 6)}
+    assert whole[1] > 400_000
+    assert len(await answers(node, 6, pause=0.2)) == whole[6]
+    assert len(await answers(node, 6, first_pause=5)) < whole[6]
+    assert len(await answers(node, 1, first_pause=5)) < whole[1]
+
+
+async def answers(node: Node, count: int, *, first_pause: float = 0, pause: float = 0) -> bytes:
+    """What comes when a large answer is asked for so often; `pause` after each part of up to 1 MB, in seconds."""
+    loop = asyncio.get_running_loop()
+    host, _, port = node.server.url.removeprefix("http://").partition(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (host, int(port)))
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: node\r\n%s\r\n"
+        await loop.sock_sendall(connection, (request % b"") * (count - 1) + request % b"Connection: close\r\n")
+        await asyncio.sleep(first_pause)
+        taken = bytearray()
+        try:
+            while part := await asyncio.wait_for(loop.sock_recv(connection, 1_000_000), 30):
+                taken += part
+                await asyncio.sleep(pause)
+        except ConnectionError:
+            pass
+        return bytes(taken)
 
 
 async def dripped(node: Node, first: bytes, drop: bytes) -> bytes:

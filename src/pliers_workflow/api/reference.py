@@ -74,9 +74,10 @@ interpreter says, in the order of the table of problems below; to those who may 
 
 What is no HTTP (400), a request line with headers of more than 64 kB together (431), and a request that does not come
 (408) never get that far: the answer is a line of text, and the connection is closed. A whole head has to come within 30
-seconds, and each part of a body within as many of the one before (setting `server.receive_timeout`); a new connection on
-which nothing is said is closed without a word after that time. Waiting for an answer, as with `waitSeconds`, has no such
-limit, and a connection between two requests stays open for 75 seconds.
+seconds; a body has to come, and an answer to be taken, at 500 bytes a second or faster, counted over as many (setting
+`server.receive_timeout`). A connection whose answers are left lying is broken off, one on which more than 1 MiB of a body
+comes after its answer is closed, and so is a new one on which nothing is said for that time, without a word. Waiting for an
+answer, as with `waitSeconds`, has no such limit, and a connection between two requests stays open for 75 seconds.
 """
 
 

@@ -3,26 +3,35 @@
 uvicorn's parser collects names, values and the address until the head is whole, however much that is, and before anybody
 has asked for a token. So a caller whose head never ends would fill the memory of the node and, since the parser copies a
 value anew with every part of it that arrives, take its time as well. What comes between two parts of a body (the lengths
-of chunks, trailers) is bounded in the same way; bodies are bounded where they are read.
+of chunks, trailers) is bounded in the same way; bodies are bounded where they are read, and here where nobody reads them.
 
-A caller who sends a byte a minute would hold a connection for as long as it likes. So a whole head has to come within
-`server.receive_timeout` seconds of its first byte (of the connection's beginning, where nothing has come yet), and each
-part of a body within as many of the one before. What is silent because it is us who owe something (an answer, reading,
-`100 Continue`) has all the time it needs, and connections between two requests have uvicorn's. That is looked at once in
-`server.receive_timeout` seconds, and not set up anew with every request.
+A caller who sends a byte a minute, or takes a byte a minute of its answer, would hold a connection for as long as it
+likes. So a whole head has to come within `server.receive_timeout` seconds of its first byte (of the connection's
+beginning, where nothing has come yet). A body has to come, and an answer to be taken, at `RATE_MIN` bytes a second,
+counted over as many seconds: shorter pauses are nobody's fault. What is silent because it is us who owe something (an
+answer, reading, `100 Continue`) has all the time it needs, and connections between two requests have uvicorn's. That is
+looked at once in `server.receive_timeout` seconds, and not set up anew with every request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
+import socket
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 #: bytes of a request line and all headers together, as they come over the wire
 HEAD_SIZE_MAX: Final = 65_536
+#: bytes a second in which bodies come and answers are taken at the slowest (Apache's `mod_reqtimeout` asks for as many)
+RATE_MIN: Final = 500
+#: bytes of a body that come after its answer: who sends everything before reading has to be heard out to be answered
+UNREAD_SIZE_MAX: Final = 1_048_576
 
+#: bytes of an answer that the system takes before they can leave
+_UNSENT_SIZE_MAX: Final = 16_384
 _TOO_LARGE: Final = f"The request line and the headers of a request may have {HEAD_SIZE_MAX:,} bytes together; send shorter or fewer ones.\n"
 #: seconds by which a look may be late before we take it that the node was busy, and what came has not been read yet
 _LATE: Final = 1.0
@@ -36,11 +45,40 @@ class Owed(enum.Enum):
     BODY = enum.auto()
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's connection, which refuses a head without end with 431, one that does not come with 408, and hangs up."""
+class Counted:
+    """A transport that knows how many bytes it has been given to write."""
 
-    #: seconds for a head, and between two parts of a body; set by `receiving_within`
+    def __init__(self, transport: Any) -> None:
+        self.written = 0
+        self._transport = transport
+        self._write = transport.write
+        self.is_closing = transport.is_closing
+        self.get_write_buffer_size = transport.get_write_buffer_size
+
+    def write(self, data: bytes) -> None:
+        """As the transport's own."""
+        self.written += len(data)
+        self._write(data)
+
+    @property
+    def taken(self) -> int:
+        """Bytes that lie with us no more; the system's buffers count as the caller's."""
+        return self.written - int(self.get_write_buffer_size())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """
+    uvicorn's connection, which refuses a head without end with 431, a request that does not come with 408, and hangs up.
+
+    It breaks the connection where answers are not taken.
+    """
+
+    #: seconds for a head, and over which the rate of a body or answer is counted; set by `receiving_within`
     receive_timeout = 30.0
+    transport: Any
     #: bytes read since a head, or a part of a body, was whole
     _unfinished = 0
     #: bytes of the address and the headers that the parser has handed over
@@ -48,15 +86,26 @@ class HttpProtocol(HttpToolsProtocol):
     _advanced = False
     _refused = False
     _owed = Owed.HEAD
-    #: since when, on the loop's clock
+    #: since when, on the loop's clock; of a body, since when it is counted
     _owed_since = 0.0
+    #: bytes of the body, and how many they were at `_owed_since`
+    _body_size = 0
+    _body_size_before = 0
+    #: since when an answer lies here, as far as has been looked, and how much of all answers had been taken then
+    _untaken_since: float | None = None
+    _taken_before = 0
     #: whether the connection has ever said anything
     _spoken = False
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Somebody has called."""
-        super().connection_made(transport)
+        # Else the system takes megabytes of an answer before any of it has left, and we could not see how it goes on.
+        with contextlib.suppress(OSError):  # who has gone again already
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_SIZE_MAX
+            )
+        super().connection_made(Counted(transport))  # type: ignore[arg-type]
         self._owed_since = self.loop.time()
         self._look_at(self._owed_since + self.receive_timeout)
 
@@ -103,13 +152,16 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._advanced = True
+        self._body_size = 0
         self._owe(Owed.BODY)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._advanced = True
-        self._owe(Owed.BODY)
+        self._body_size += len(body)
+        if self._body_size > UNREAD_SIZE_MAX and self.cycle is not None and self.cycle.response_complete:
+            self.transport.close()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -133,37 +185,68 @@ class HttpProtocol(HttpToolsProtocol):
     def _owe(self, what: Owed) -> None:
         self._owed = what
         self._owed_since = self.loop.time()
+        self._body_size_before = self._body_size
 
     def _look_at(self, due: float) -> None:
-        self._look = self.loop.call_at(due, self._look_whether_it_came, due)
+        self._look = self.loop.call_at(due, self._look_whether_it_goes_on, due)
 
     def _look_no_more(self) -> None:
         if self._look is not None:
             self._look.cancel()
             self._look = None
 
-    def _look_whether_it_came(self, planned: float) -> None:
-        """Hang up where the caller has owed us something for too long; else look again when that could be."""
-        if self.transport.is_closing():
-            return
+    def _look_whether_it_goes_on(self, planned: float) -> None:
+        """Hang up where the caller has owed us something, or left an answer here, for too long; else look again in time."""
         now = self.loop.time()
-        if self._is_our_turn():
-            self._owed_since = now
-        due = self._owed_since + self.receive_timeout
-        if due > now:
-            self._look_at(due)
-        elif now > planned + _LATE:
+        if now > planned + _LATE:
             self._look_at(now + _LATE)
+            return
+        self._look_whether_it_is_taken(now)
+        since = now if self._untaken_since is None else self._untaken_since
+        if not self.transport.is_closing():
+            self._look_whether_it_came(now)
+            since = min(since, self._owed_since)
+        # What has been closed is still ours until its answer is taken.
+        self._look_at(since + self.receive_timeout)
+
+    def _look_whether_it_is_taken(self, now: float) -> None:
+        taken = self.transport.taken
+        if taken == self.transport.written:
+            self._untaken_since = None
+        elif self._untaken_since is None:
+            self._untaken_since, self._taken_before = now, taken
+        elif now >= self._untaken_since + self.receive_timeout:
+            if taken < self._taken_before + self._least:
+                self.transport.abort()
+            self._untaken_since, self._taken_before = now, taken
+
+    def _look_whether_it_came(self, now: float) -> None:
+        if self._is_our_turn():
+            self._owe(self._owed)
+        elif now < self._owed_since + self.receive_timeout:
+            return
         elif not self._spoken:
             # Nothing was asked: a pool that opens connections in advance would take an answer for the next request's.
             self.transport.close()
-        else:
-            what = (
-                "The request line and the headers of a request"
-                if self._owed is Owed.HEAD
-                else "The next part of a request's body"
+        elif self._owed is Owed.HEAD:
+            self._refuse(
+                408,
+                f"The request line and the headers of a request must come within {self.receive_timeout:g} s; "
+                "send it again, without pauses.\n",
             )
-            self._refuse(408, f"{what} must come within {self.receive_timeout:g} s; send it again, without pauses.\n")
+        elif self._body_size < self._body_size_before + self._least:
+            self._refuse(
+                408,
+                f"A request's body must come at {RATE_MIN} bytes a second or faster, counted over {self.receive_timeout:g} s; "
+                "send it again, without pauses.\n",
+            )
+        else:
+            self._owe(Owed.BODY)
+
+    @property
+    def _least(self) -> float:
+        """Bytes that have to come, or to be taken, from one look to the next."""
+        return RATE_MIN * self.receive_timeout
 
     def _is_our_turn(self) -> bool:
         """Whether nothing can be expected of the caller: an answer is owed first, or we do not read."""
