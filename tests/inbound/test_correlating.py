@@ -173,7 +173,7 @@ async def test_nobody_outside_raises_what_the_engine_raises(shop: Shop) -> None:
     definition = await shop.publish(document)
     order = await shop.order(definition, "A1")
     row = await shop.sent(event("e1", "approved", ttl=0, order="A1"))
-    assert (only(row).outcome, only(row).code) == ("refused", "not_allowed")
+    assert (only(row).outcome, only(row).code) == ("failed", "not_allowed")
     assert await shop.state(order) == "placed"
 
 

@@ -104,7 +104,7 @@ async def list_event_source_rejects(call: Call, id: EventSourceId, query: PageQu
 async def retry_event_source_reject(call: Call, id: EventSourceId, rejectId: RejectId) -> Reply:  # noqa: N803
     """Read a message again by the event source as it is now, and take its events in; it is a reject no more."""
     answers = await call.engine.rejects.retry(call.principal, id.lower(), rejectId.lower(), request=call.request)
-    return Reply(event_answers(answers))
+    return Reply(event_answers(answers, detailed=True))
 
 
 @routes.delete("/event-sources/{id}/rejects/{rejectId}", "Discard a rejected message", permissions=_WRITES)

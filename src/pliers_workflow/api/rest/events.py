@@ -61,7 +61,7 @@ async def receive_event(call: Call, raw: RawBody) -> Reply:
     answers, replayed = await call.engine.inbox.receive_request(
         call.principal.tenant_id, _events(raw), received_by=call.principal.user_id, request=call.request
     )
-    return Reply(event_answers(answers), replayed=replayed)
+    return Reply(event_answers(answers, detailed=call.principal.may(*_OPERATOR)), replayed=replayed)
 
 
 @routes.get("/events", "List events", answers=Page[EventView], permissions=_OPERATOR)
@@ -163,8 +163,8 @@ def _view(row: EventRow) -> EventView:
     )
 
 
-def event_answers(answers: Iterable[EventAnswer]) -> EventAnswersView:
-    """What became of the events of one request."""
+def event_answers(answers: Iterable[EventAnswer], *, detailed: bool) -> EventAnswersView:
+    """What became of the events of one request; `detailed`: for those who may see more than a sender."""
     return EventAnswersView(
         events=[
             EventAnswerView(
@@ -173,7 +173,7 @@ def event_answers(answers: Iterable[EventAnswer]) -> EventAnswersView:
                 event_id=each.row.event.id,
                 duplicate=each.duplicate,
                 status=each.row.status,
-                results=[_event_result(one) for one in each.row.results],
+                results=[_event_result(one, detailed=detailed) for one in each.row.results],
                 waits=[_event_wait(one) for one in each.row.waits],
             )
             for each in answers
@@ -181,7 +181,7 @@ def event_answers(answers: Iterable[EventAnswer]) -> EventAnswersView:
     )
 
 
-def _event_result(result: Result) -> EventResultView:
+def _event_result(result: Result, *, detailed: bool = True) -> EventResultView:
     return EventResultView(
         workflow=result.workflow,
         trigger=result.trigger,
@@ -191,6 +191,7 @@ def _event_result(result: Result) -> EventResultView:
         due_at=result.due_at,
         code=result.code,
         message=result.message,
+        details=(result.details or None) if detailed else None,
     )
 
 

@@ -1,26 +1,26 @@
 """What an event comes to: its matches carried out, and what they came to written down.
 
 Starts and deliveries begin in the order of their priorities, so commands to one instance are executed in it. A match that
-finds instances is given to all of them; when none takes it, it waits (`waiting`). What is delayed becomes a job.
+finds instances is given to all of them; when none takes it, it waits (`waiting`), unless one of them has failed over it:
+then an operator's retry does it again, for those that failed. What is delayed becomes a job.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from pliers_workflow.definition.listening import SUBMISSION, Doing, type_matches
-from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import canonical, identity, queries
 
 from ..mapping import Failure
-from .delivering import Deliverer, digest, failed, gone, in_order, result, taken
+from .delivering import Deliverer, digest, failed, in_order, refused, result, taken
 from .matching import Candidate, Match, Scope, match
 from .rows import EventStatus, Result, Stored
 from .waiting import RESULTS_MAX, Waits
@@ -35,8 +35,14 @@ _waits: Final = queries.load("waits")
 
 #: How long an event's id is known after the last thing it may still do.
 AFTERWARDS: Final = timedelta(days=1)
+#: what is kept first of results that are too many
+_ORDER: Final = {"failed": 0, "refused": 2}
 #: listeners that are looked at before others get a turn
 _TURN: Final = 200
+
+
+Again: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
+"""What a retry does again: by workflow and trigger, the instances that failed; none: whatever the trigger finds."""
 
 
 class Delayed(Struct, frozen=True):
@@ -97,9 +103,11 @@ class Actor:
                 await asyncio.sleep(0)
         return found, wrong
 
-    async def act(self, stored: Stored, matches: Sequence[Match], *, at_once: bool = False) -> Acted:
+    async def act(
+        self, stored: Stored, matches: Sequence[Match], *, at_once: bool = False, again: Again | None = None
+    ) -> Acted:
         """
-        Carry out matches; `at_once`: those that are delayed too, as their time has come.
+        Carry out matches; `at_once`: those that are delayed too, as their time has come; `again`: of a retry.
 
         Raises EngineError and the database's errors where it cannot be known now what they come to.
         """
@@ -113,7 +121,10 @@ class Actor:
             if one.key is None:
                 orders.append(lambda one=one: self._deliverer.start(stored, one))  # type: ignore[misc]
             else:
+                failed_before = again and again.get((one.candidate.workflow, one.candidate.trigger_id))
                 for instance_id, steps in targets[id(one)].items():
+                    if failed_before and instance_id not in failed_before:
+                        continue
                     orders.append(lambda one=one, to=instance_id, steps=steps: self._give(stored, one, to, steps))  # type: ignore[misc]
         answers = await in_order(orders)
         results = [each for each in answers if isinstance(each, Result)]
@@ -126,11 +137,11 @@ class Actor:
         for one in keyed:
             took = [result(one, "delivered", instance=to) for to, answer in given[id(one)] if taken(answer)]
             took = took or [result(one, "delivered", instance=to) for to in earlier.get(digest(one), ())]
-            results += took
-            if not took and stored.open_until > stored.received_at:
+            refusals = [why for to, answer in given[id(one)] if not taken(answer) and (why := refused(one, to, answer))]
+            results += took + refusals
+            failing = any(each.outcome == "failed" for each in refusals)
+            if not took and not failing and stored.open_until > stored.received_at:
                 waiting.append(one)
-            elif not took:
-                results += _refusals(one, given[id(one)])
         results += [result(one, "scheduled", due_at=_due(stored, one)) for one in delayed]
         return Acted(tuple(results), tuple(waiting), tuple(delayed))
 
@@ -181,14 +192,6 @@ class Actor:
         return found
 
 
-def _refusals(one: Match, answers: Sequence[tuple[str, Answer]]) -> list[Result]:
-    return [
-        result(one, "refused", instance=to, code=str(answer.reason), message=answer.message)
-        for to, answer in answers
-        if isinstance(answer, Rejection) and not gone(answer)
-    ]
-
-
 def _due(stored: Stored, one: Match) -> datetime:
     return stored.received_at + timedelta(milliseconds=one.delay_ms)
 
@@ -214,6 +217,6 @@ def _job(stored: Stored, one: Match) -> tuple[Any, ...]:
 
 
 def encoded(results: Sequence[Result]) -> str:
-    """Results as they are kept: what failed first, and no more than people read."""
-    chosen = sorted(results, key=lambda each: each.outcome != "failed")[:RESULTS_MAX]
+    """Results as they are kept: what failed first, what was refused last, and no more than people read."""
+    chosen = sorted(results, key=lambda each: _ORDER.get(each.outcome, 1))[:RESULTS_MAX]
     return canonical.encode_loose(chosen).decode()

@@ -16,7 +16,7 @@ import structlog
 from pliers_workflow.storage import queries
 
 from ..mapping import Failure
-from .acting import Acted, Actor, encoded, forget_after
+from .acting import Acted, Actor, Again, encoded, forget_after
 from .delivering import failed
 from .matching import Candidate, Match
 from .order import begin_in_order
@@ -54,7 +54,7 @@ class Carrier:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def _begin_all(
-        self, tenant_id: str, events: Sequence[Stored], only: set[tuple[str, str]] | None = None
+        self, tenant_id: str, events: Sequence[Stored], again: Again | None = None
     ) -> list[asyncio.Task[None]]:
         """Begin to carry out events of one tenant."""
         tasks = []
@@ -62,11 +62,11 @@ class Carrier:
             part = [each for each in events if each.own is own]
             if part:
                 listening = await self.rules.listening(tenant_id, {each.event.type for each in part}, own=own)
-                tasks += [self._begin(each, listening[each.event.type], only) for each in part]
+                tasks += [self._begin(each, listening[each.event.type], again) for each in part]
         return tasks
 
-    def _begin(self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None) -> Any:
-        task = asyncio.create_task(self._carry_out(stored, candidates, only), name=f"event {stored.id}")
+    def _begin(self, stored: Stored, candidates: Sequence[Candidate], again: Again | None = None) -> Any:
+        task = asyncio.create_task(self._carry_out(stored, candidates, again), name=f"event {stored.id}")
         self._remember(task)
         return task
 
@@ -110,30 +110,28 @@ class Carrier:
             subject[0] for (subject, _), task in zip(found, tasks, strict=True) if task.cancelled() or not task.result()
         ]
 
-    async def _carry_out(
-        self, stored: Stored, candidates: Sequence[Candidate], only: set[tuple[str, str]] | None = None
-    ) -> None:
-        """Carry out an event, of all its listeners or of some (workflow, trigger), and say what became of it."""
+    async def _carry_out(self, stored: Stored, candidates: Sequence[Candidate], again: Again | None = None) -> None:
+        """Carry out an event, of all its listeners or what failed of some, and say what became of it."""
         async with self._turns:
-            if only is not None:
-                candidates = [each for each in candidates if (each.workflow, each.trigger_id) in only]
+            if again is not None:
+                candidates = [each for each in candidates if (each.workflow, each.trigger_id) in again]
             matches, wrong = await self._actor.matches(stored, candidates)
-            await self._act(stored, matches, wrong, only)
+            await self._act(stored, matches, wrong, again)
 
     async def _act(
         self,
         stored: Stored,
         matches: list[Match],
         wrong: list[Result],
-        only: set[tuple[str, str]] | None = None,
+        again: Again | None = None,
     ) -> bool:
         """Carry out what an event's listeners make of it; False: it is left for later, and stays `received`."""
         try:
             if stored.depth > self._settings.depth_max:
                 matches, wrong = [], [*wrong, *(failed(each, _too_deep(stored)) for each in matches)]
-            acted = await self._actor.act(stored, matches, at_once=only is not None)
+            acted = await self._actor.act(stored, matches, at_once=again is not None, again=again)
             acted = Acted((*wrong, *acted.results), acted.waiting, acted.delayed)
-            if await self._settle(stored, acted, only) and acted.waiting:
+            if await self._settle(stored, acted, again) and acted.waiting:
                 await self.waits.look_for(stored.tenant_id, stored.id)
         except LATER as error:
             # The sweep of some node comes back to it, or the reader of its source.
@@ -144,16 +142,13 @@ class Carrier:
             _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
         return True
 
-    async def _settle(self, stored: Stored, acted: Acted, only: set[tuple[str, str]] | None) -> bool:
+    async def _settle(self, stored: Stored, acted: Acted, again: Again | None) -> bool:
         results, status = acted.results, acted.status
         async with self._pool.acquire() as connection, connection.transaction():
-            if only is not None:
+            if again is not None:
                 row = await connection.fetchrow(_sql.get, stored.tenant_id, stored.id)
                 before = _read_results(row["results"]) if row is not None else ()
-                kept = tuple(
-                    each for each in before if each.outcome != "failed" or (each.workflow, each.trigger) not in only
-                )
-                results = (*kept, *results)
+                results = (*(each for each in before if not _is_settled_by(each, results, again)), *results)
                 status = Acted(results, acted.waiting).status
                 if status in ("matched", "unmatched") and await connection.fetch(
                     _waits.of_event, stored.tenant_id, stored.id
@@ -166,6 +161,16 @@ class Carrier:
                 return False  # somebody else has come to it meanwhile, and to the same
             await self._actor.keep(connection, stored, acted, stored.open_until)
         return True
+
+
+def _is_settled_by(before: Result, results: Sequence[Result], again: Again) -> bool:
+    """Whether a retry has done again what this result tells: it had failed, or the same instance has answered anew."""
+    if before.outcome == "failed":
+        return (before.workflow, before.trigger) in again
+    return before.instance is not None and any(
+        (each.workflow, each.trigger, each.instance) == (before.workflow, before.trigger, before.instance)
+        for each in results
+    )
 
 
 def _too_deep(stored: Stored) -> Failure:

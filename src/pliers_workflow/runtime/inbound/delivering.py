@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pliers_workflow.interpreter.commands import Actor, Command, DeliverEvent, StartInstance
 from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.storage import identity
+from pliers_workflow.storage import canonical, identity
 from pliers_workflow.storage.identity import is_uuid
 
-from ..answers import Accepted, NotFound, RequestKey
+from ..answers import Accepted, RequestKey
 from ..errors import InvalidError
 from ..mapping import Failure
+from ..storable import find_unstorable
 from .rows import Result, Stored
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ _ACTIONS: Final[dict[Doing, Any]] = {
 }
 #: The instance is not there any more.
 _GONE: Final = frozenset({Reason.INSTANCE_ENDED})
+#: The instance listened, and what it was to do could not be done: nothing that waiting would mend. Every other refusal is
+#: of the moment (another state, a guard, a suspension), and is asked again.
+_FAILURES: Final = frozenset(
+    {
+        Reason.NOT_ALLOWED,
+        Reason.DATA_INVALID,
+        Reason.EXECUTION_ERROR,
+        Reason.ENDLESS_LOOP,
+        Reason.BUDGET_EXCEEDED,
+        Reason.DATA_TOO_LARGE,
+        Reason.UNKNOWN_STEP,
+    }
+)
+#: places of one refusal that are named, and bytes of what is kept of it
+_FINDINGS_MAX: Final = 20
+_DETAILS_MAX: Final = 2_000
 
 
 class Execute(Protocol):
@@ -75,7 +92,7 @@ class Deliverer:
         if not isinstance(answer, Rejection):
             return failed(match, Failure("engine_error", f"The engine answered {type(answer).__name__}; report this."))
         if answer.reason is not Reason.INSTANCE_EXISTS:
-            return failed(match, Failure(str(answer.reason), answer.message))
+            return failed(match, Failure(str(answer.reason), answer.message, _without_values(answer.details)))
         if answer.details.get("field") == "externalKey":
             return result(match, "refused", code=str(answer.reason), message=answer.message)
         return result(match, "started", instance=order.instance_id)
@@ -155,11 +172,6 @@ def taken(answer: Answer) -> bool:
     return isinstance(answer, Accepted)
 
 
-def gone(answer: Answer) -> bool:
-    """Whether the instance is not there any more, or has ended."""
-    return isinstance(answer, NotFound) or (isinstance(answer, Rejection) and answer.reason in _GONE)
-
-
 def result(match: Match, outcome: Any, **more: Any) -> Result:
     """What a match came to."""
     candidate = match.candidate
@@ -168,7 +180,36 @@ def result(match: Match, outcome: Any, **more: Any) -> Result:
 
 def failed(match: Match, failure: Failure) -> Result:
     """A match that could not be carried out."""
-    return result(match, "failed", code=failure.code, message=failure.message)
+    # An author's expression may have put into its error what the database does not hold.
+    message = failure.message.replace("\0", " ").encode(errors="replace").decode()
+    return result(match, "failed", code=failure.code, message=message, details=failure.details)
+
+
+def refused(match: Match, instance_id: str, answer: Answer) -> Result | None:
+    """Why an instance has not taken the event: for now, or for good (a failure); None: it is not there any more."""
+    if not isinstance(answer, Rejection) or answer.reason in _GONE:
+        return None
+    return result(
+        match,
+        "failed" if answer.reason in _FAILURES else "refused",
+        instance=instance_id,
+        code=str(answer.reason),
+        message=answer.message,
+        details=_without_values(answer.details),
+    )
+
+
+def _without_values(details: dict[str, Any]) -> dict[str, Any]:
+    """What a refusal says besides, without what is in the data: it lies with the event, which more people read."""
+    told = dict(details)
+    if "findings" in told:
+        told["findings"] = [{"pointer": each["pointer"]} for each in told["findings"][:_FINDINGS_MAX]]
+    if isinstance(explanation := told.get("explanation"), dict):
+        told["explanation"] = {
+            name: explanation[name] for name in ("error", "guard", "expression") if name in explanation
+        }
+    kept = find_unstorable(told) is None and len(canonical.encode_loose(told)) <= _DETAILS_MAX
+    return told if kept else {}
 
 
 async def in_order(orders: list[Callable[[], Awaitable[Any]]]) -> list[Any]:

@@ -26,7 +26,7 @@ from ..errors import ConflictError, NotFoundError
 from ..failures import set_apart
 from ..paging import uuid_cursor
 from ..storable import check_text
-from .acting import Actor
+from .acting import Actor, Again
 from .carrying import Carrier
 from .delayed import DelayedTriggers
 from .delivering import Deliverer
@@ -260,7 +260,7 @@ class Inbox(Carrier):
                 raise NotFoundError("unknown_event", f"There is no event {event_id[:300]}.")
             raise ConflictError("nothing_failed", "Nothing of this event has failed, or somebody is retrying it.")
         stored = stored_of(row)
-        again = {(each.workflow, each.trigger) for each in _read_results(row["results"]) if each.outcome == "failed"}
+        again = _again(_read_results(row["results"]))
         await asyncio.wait(await self._begin_all(tenant_id, [stored], again), timeout=self._settings.answer_within)
         after = await self.get(principal, event_id)
         assert after is not None, "an event is kept while it is retried"
@@ -268,10 +268,22 @@ class Inbox(Carrier):
 
     async def _row(self, row: asyncpg.Record) -> EventRow:
         found = _event_row(row)
-        if found.status != "buffered":
+        if found.status not in ("buffered", "failed"):  # of several listeners one may have failed, and another wait
             return found
         waits = await self._pool.fetch(_waits.of_event, found.tenant_id, found.id)
         return altered(found, waits=tuple(Wait(*each) for each in waits))
+
+
+def _again(results: Sequence[Result]) -> Again:
+    """What a retry does again: where an instance has failed, that one; where no instance is told, the whole trigger."""
+    failures = [each for each in results if each.outcome == "failed"]
+    whole = {(each.workflow, each.trigger) for each in failures if each.instance is None}
+    return {
+        key: frozenset()
+        if key in whole
+        else frozenset(one.instance for one in failures if (one.workflow, one.trigger) == key and one.instance)
+        for key in {(each.workflow, each.trigger) for each in failures}
+    }
 
 
 def _fingerprint(incoming: Incoming) -> bytes:

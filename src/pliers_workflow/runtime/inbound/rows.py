@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -15,7 +15,7 @@ from pliers_workflow.interpreter.commands import InboundEvent
 EventStatus: TypeAlias = Literal["received", "matched", "buffered", "unmatched", "failed"]
 
 #: started: an instance runs. delivered: an instance has taken it. scheduled: it acts later. refused: the instance could
-#: not take it, and nobody waits for that to change. failed: an operator must look
+#: not take it as it stood; see `waits` for whether it is asked again. failed: an operator must look
 Outcome: TypeAlias = Literal["started", "delivered", "scheduled", "refused", "failed"]
 
 
@@ -60,6 +60,8 @@ class Result(Struct, frozen=True, omit_defaults=True):
     #: refused, failed: a `Reason`, or `condition_error`, `mapping_error`, `data_too_large`, `no_startable_version` …
     code: str | None = None
     message: str | None = None
+    #: what `message` speaks of: of data the places, not the values
+    details: dict[str, Any] = {}
 
 
 class Wait(Struct, frozen=True):

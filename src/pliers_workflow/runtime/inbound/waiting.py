@@ -7,8 +7,9 @@ instance when
 - an instance has just moved (any command: a new key, another state, other data): whatever waits under its keys;
 - a sweep finds both, because some node died between its commit and its look.
 
-While it is offered, nobody else is offered it (`take`). Taken, the row is gone; refused, it is given back, and offered to
-those who have moved since. An offer that lapses because its node died is made to the same instance again, whose answer
+While it is offered, nobody else is offered it (`take`). Taken, the row is gone; refused, it is given back with the reason,
+and offered to those who have moved since. Where an instance fails over it and nobody else takes it, it waits no more: the
+event has failed, and an operator may retry it. An offer that lapses because its node died is made to the same instance again, whose answer
 tells whether it had been taken. So of several instances one gets the event, and no instance gets it twice.
 """
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from pliers_workflow.definition.listening import type_matches
 from pliers_workflow.interpreter.commands import InboundEvent
@@ -32,9 +34,9 @@ from pliers_workflow.storage import canonical, queries
 from ..answers import EngineError
 from ..failures import DATABASE_AWAY
 from ..mapping import Failure
-from .delivering import result, taken
+from .delivering import failed, refused, result, taken
 from .matching import Match, Scope, match, receiving
-from .rows import Stored
+from .rows import Result, Stored
 
 if TYPE_CHECKING:
     from ..fold import Fold
@@ -155,54 +157,60 @@ class Waits:
         wait = (tenant_id, offer["event_id"], offer["workflow_name"], offer["trigger_id"])
         instance_id, definition_id = offer["instance_id"], offer["definition_id"]
         #: the revision at which each has refused
-        refused: dict[str, int] = {}
+        refused_at: dict[str, int] = {}
+        failures: dict[str, Result] = {}
         while True:
             revision = await self._pool.fetchval(_sql.take, *wait, instance_id, _LEASE)
             if revision is None:
                 return
-            if await self._deliver(wait, instance_id, definition_id, offer["key"]):
+            became = await self._deliver(wait, instance_id, definition_id, offer["key"])
+            told = canonical.encode_loose([] if became is None else [became]).decode()
+            if became is not None and became.outcome == "delivered":
+                self.taken += 1
+                await self._pool.execute(_sql.taken, *wait, instance_id, told, RESULTS_MAX)
                 return
-            await self._pool.execute(_sql.give_back, *wait, instance_id)
-            refused[instance_id] = revision
+            if became is not None and became.outcome == "failed":
+                failures[instance_id], told = became, "[]"
+            await self._pool.execute(_sql.give_back, *wait, instance_id, told, RESULTS_MAX)
+            refused_at[instance_id] = revision
             others = await self._pool.fetch(_sql.others, *wait)
-            following = next((row for row in others if refused.get(row["instance_id"], -1) < row["revision"]), None)
+            following = next((row for row in others if refused_at.get(row["instance_id"], -1) < row["revision"]), None)
             if following is None:
-                return
+                break
             instance_id, definition_id = following["instance_id"], following["definition_id"]
+        if failures:
+            told = canonical.encode_loose(list(failures.values())).decode()
+            await self._pool.execute(_sql.failed, *wait, told, RESULTS_MAX)
 
-    async def _deliver(self, wait: tuple[str, str, str, str], instance_id: str, definition_id: str, key: str) -> bool:
-        """Give the instance the event; whether it has taken it."""
+    async def _deliver(
+        self, wait: tuple[str, str, str, str], instance_id: str, definition_id: str, key: str
+    ) -> Result | None:
+        """Give the instance the event; what it made of it. None: it listens for something else, or is gone."""
         tenant_id, event_id, workflow, trigger_id = wait
         self.offered += 1
         stored = await self._stored(tenant_id, event_id)
         if stored is None:
-            return False
+            return None
         steps: tuple[str, ...] = ()
         if trigger_id.startswith("receive/"):
             rows = await self._pool.fetch(_sql.awaiting, tenant_id, instance_id, key)
             steps = tuple(row["name"] for row in rows if type_matches(row["event_type"], stored.event.type))
             found = receiving(workflow, trigger_id, definition_id, key) if steps else None
         else:
-            found = await self._match(stored, definition_id, trigger_id)
+            # What the instance's own version makes of the event: it may listen for something else under this id.
+            listener = await self._rules.of(tenant_id, definition_id, trigger_id)
+            if listener is None or not type_matches(listener[0], stored.event.type):
+                return None
+            try:
+                found = match(listener[1], Scope(stored.event, stored.received_at))
+            except Failure as failure:
+                return replace(failed(Match(listener[1]), failure), instance=instance_id)
         if found is None or found.key != key:
-            return False
+            return None
         answer = await self._deliverer.deliver(stored, found, instance_id, steps)
-        if not taken(answer):
-            return False
-        self.taken += 1
-        told = canonical.encode_loose([result(found, "delivered", instance=instance_id)]).decode()
-        await self._pool.execute(_sql.taken, *wait, instance_id, told, RESULTS_MAX)
-        return True
-
-    async def _match(self, stored: Stored, definition_id: str, trigger_id: str) -> Match | None:
-        """What the instance's own version makes of the event: it may listen for something else under this id."""
-        listener = await self._rules.of(stored.tenant_id, definition_id, trigger_id)
-        if listener is None or not type_matches(listener[0], stored.event.type):
-            return None
-        try:
-            return match(listener[1], Scope(stored.event, stored.received_at))
-        except Failure:
-            return None
+        if taken(answer):
+            return result(found, "delivered", instance=instance_id)
+        return refused(found, instance_id, answer)
 
     async def _stored(self, tenant_id: str, event_id: str) -> Stored | None:
         kept = self._events.get((tenant_id, event_id))

@@ -81,10 +81,39 @@ RETURNING coalesce((
     SELECT i.revision FROM workflow_instances i WHERE i.tenant_id = w.tenant_id AND i.id = w.taken_by), 0) AS revision;
 
 -- name: give_back
--- The instance could not take it. Served by event_waits_pkey.
-UPDATE event_waits SET taken_by = NULL, taken_until = NULL, offered_at = now()
-WHERE tenant_id = $1 AND event_id = $2::text::uuid AND workflow_name = $3 AND trigger_id = $4
-    AND taken_by = $5::text::uuid;
+-- The instance could not take it, and the event says why ($6, nothing where nothing is to be said), instead of what it said
+-- of this instance before. Served by event_waits_pkey, inbound_events_pkey.
+WITH waiting AS (
+    UPDATE event_waits SET taken_by = NULL, taken_until = NULL, offered_at = now()
+    WHERE tenant_id = $1 AND event_id = $2::text::uuid AND workflow_name = $3 AND trigger_id = $4
+        AND taken_by = $5::text::uuid
+    RETURNING tenant_id, event_id
+)
+UPDATE inbound_events e SET results = jsonb_path_query_array(
+    jsonb_path_query_array(
+        e.results, '$[*] ? (!(@.outcome == "refused" && @.workflow == $w && @.trigger == $t && @.instance == $i))',
+        jsonb_build_object('w', $3::text, 't', $4::text, 'i', $5::text)) || $6::text::jsonb,
+    '$[0 to $last]', jsonb_build_object('last', $7::int - 1))
+FROM waiting w
+WHERE e.tenant_id = w.tenant_id AND e.id = w.event_id AND NOT e.results @> $6::text::jsonb;
+
+-- fragment: without_refusals
+-- What became of an event e, without who could not take it before: $3 workflow, $4 trigger.
+jsonb_path_query_array(
+    e.results, '$[*] ? (!(@.outcome == "refused" && @.workflow == $w && @.trigger == $t))',
+    jsonb_build_object('w', $3::text, 't', $4::text))
+
+-- name: failed
+-- Who could have taken it failed over it: it waits no more, and the event says why ($5, first). Served by event_waits_pkey,
+-- inbound_events_pkey.
+WITH gone AS (
+    DELETE FROM event_waits
+    WHERE tenant_id = $1 AND event_id = $2::text::uuid AND workflow_name = $3 AND trigger_id = $4 AND taken_by IS NULL
+    RETURNING tenant_id, event_id
+)
+UPDATE inbound_events e SET status = 'failed', results = jsonb_path_query_array(
+    $5::text::jsonb || {without_refusals}, '$[0 to $last]', jsonb_build_object('last', $6::int - 1))
+FROM gone WHERE e.tenant_id = gone.tenant_id AND e.id = gone.event_id;
 
 -- name: taken
 -- The instance has taken it: it waits no more, and the event says so. Served by event_waits_pkey, inbound_events_pkey.
@@ -95,7 +124,8 @@ WITH gone AS (
     RETURNING tenant_id, event_id
 )
 UPDATE inbound_events e SET
-    results = CASE WHEN jsonb_array_length(e.results) < $7 THEN e.results || $6::text::jsonb ELSE e.results END,
+    results = jsonb_path_query_array(
+        {without_refusals} || $6::text::jsonb, '$[0 to $last]', jsonb_build_object('last', $7::int - 1)),
     status = CASE WHEN e.status = 'buffered' AND NOT EXISTS (
         SELECT FROM event_waits w
         WHERE w.tenant_id = $1 AND w.event_id = $2::text::uuid AND (w.workflow_name, w.trigger_id) <> ($3, $4)

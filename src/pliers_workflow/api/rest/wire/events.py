@@ -39,17 +39,20 @@ class EventResultView(View, frozen=True, kw_only=True):
     workflow: str
     trigger: str
     action: Literal["start_workflow", "advance_state", "execute_step", "escalate", "handle", "receive"]
-    #: `refused`: the instance could not take it. `failed`: see `code`; an operator may retry
+    #: `refused`: the instance could not take it as it stood. `failed`: see `code`; an operator may retry
     outcome: Literal["started", "delivered", "scheduled", "refused", "failed"]
     instance_id: str | None
     #: when a delayed trigger acts
     due_at: datetime | None
+    #: why it was refused, or failed
     code: str | None
     message: str | None
+    #: what `message` speaks of, for operators and auditors; of data the places, not the values
+    details: dict[str, Any] | None
 
 
 class EventWaitView(View, frozen=True, kw_only=True):
-    """A trigger or handler whose instance is not there yet, or cannot take the event yet."""
+    """A trigger or handler whose instance is not there yet, or cannot take the event yet: then `results` say why."""
 
     workflow: str
     trigger: str
