@@ -85,6 +85,14 @@ class RecordDecision(Struct, frozen=True, tag="decide", omit_defaults=True):
     delegate_to: str | None = None
 
 
+class ReplaceApprovers(Struct, frozen=True, tag="replace_approvers"):
+    """
+    Ask others where people who are asked have left: they are inactive, or have lost the role or group they were asked as.
+
+    Refused (`approvers_there`) where everybody who is asked can still decide.
+    """
+
+
 class UpdateData(Struct, frozen=True, tag="update_data", omit_defaults=True):
     """Replace the instance data, or merge a patch into it (RFC 7396)."""
 
@@ -205,6 +213,7 @@ Order: TypeAlias = (
     | BeginInstance
     | FireTrigger
     | RecordDecision
+    | ReplaceApprovers
     | UpdateData
     | SuspendInstance
     | ResumeInstance

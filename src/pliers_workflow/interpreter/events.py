@@ -217,7 +217,9 @@ class ApprovalWithdrawn(_Event, frozen=True, tag="workflow.approval.withdrawn"):
     state: str
     stage: str
     item: str
-    reason: Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout"] = "stage_settled"
+    reason: Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout", "approver_left"] = (
+        "stage_settled"
+    )
     step: str | None = None
 
 

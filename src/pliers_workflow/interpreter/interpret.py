@@ -26,6 +26,7 @@ from .commands import (
     FireTimer,
     FireTrigger,
     RecordDecision,
+    ReplaceApprovers,
     ResolveIncident,
     ResumeInstance,
     StartInstance,
@@ -443,11 +444,19 @@ def _decide(draft: Draft, order: RecordDecision) -> None:
     statechart.run_to_rest(draft)
 
 
+def _replace_approvers(draft: Draft, _: ReplaceApprovers) -> None:
+    draft.allow(())
+    if not approvals.replace_leavers(draft):
+        raise Refused(Reason.APPROVERS_THERE)
+    statechart.run_to_rest(draft)
+
+
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     StartInstance: _start,
     BeginInstance: _begin,
     FireTrigger: _fire,
     RecordDecision: _decide,
+    ReplaceApprovers: _replace_approvers,
     UpdateData: update_data,
     SuspendInstance: life.suspend,
     ResumeInstance: life.resume,

@@ -64,6 +64,7 @@ class Reason(StrEnum):
         "delegation_loop",
         "That person has passed this item on already, is asked already, or is yourself.",
     )
+    APPROVERS_THERE = "approvers_there", "Everybody who is asked is still there, so nobody is replaced."
     REQUEST_CHANGES_FORBIDDEN = "request_changes_forbidden", "This chain does not let approvers ask for changes."
     # transitions and data
     UNKNOWN_TRIGGER = (

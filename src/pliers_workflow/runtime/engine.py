@@ -30,6 +30,7 @@ from .answers import Answer, NotFound, RequestKey
 from .audit import Audit
 from .catalog import Catalog
 from .database_check import DatabaseCheck
+from .departures import Departures
 from .directory import Directory
 from .event_sources import EventSources, Rejects, SourceServer
 from .event_sources.probe import EventSourcesProbe
@@ -51,7 +52,7 @@ from .jobs.executors.script import ScriptExecutor
 from .jobs.external import ExternalTasks
 from .jobs.limits import StepLimits
 from .jobs.orders import ChildStarter, OrderDispatcher
-from .jobs.payloads import CHILD, ORDER, RESOLUTION, STEP
+from .jobs.payloads import CHILD, DEPARTURE, ORDER, RESOLUTION, STEP
 from .jobs.rescuer import LeaseRescuer
 from .jobs.worker import StepWorker
 from .messenger import Messenger
@@ -117,7 +118,7 @@ class Engine:
             pool, self.audit, weight_max=settings.cache.max_size, retry_attempts=settings.execution.retry_attempts,
             plugins=self.plugins,
         )  # fmt: skip
-        self.directory = Directory(pool, self.audit)
+        self.directory = Directory(pool, self.audit, somebody_left=lambda: self.wakeups.wake(job(DEPARTURE)))
         self.tokens = Tokens(pool, self.audit, cache_seconds=settings.security.token_cache_ttl)
         self.scripts = ScriptSandbox()
         self._solo = SoloInterpreter(
@@ -166,10 +167,12 @@ class Engine:
         self.rescuer = LeaseRescuer(pool, self.execute, settings, owner=self.node)
         self.orders = OrderDispatcher(pool, self.execute, settings, owner=self.node)
         self.children = ChildStarter(pool, self.execute, self.catalog, settings, owner=self.node)
+        self.departures = Departures(pool, self.execute, settings, owner=self.node)
         self.wakeups.subscribe(TIMER, self.timers.wake)
         self.wakeups.subscribe(job(ORDER), self.orders.wake)
         self.wakeups.subscribe(job(CHILD), self.children.wake)
         self.wakeups.subscribe(job(RESOLUTION), self.resolver.wake)
+        self.wakeups.subscribe(job(DEPARTURE), self.departures.wake)
         self.wakeups.subscribe(job(STEP), self.step_claims.wake)
         self.wakeups.subscribe(job(STEP), self.step_worker.wake)
         self.wakeups.subscribe(job(STEP), self.external_tasks.wake)
@@ -224,7 +227,7 @@ class Engine:
         self.health.add(PluginsProbe(self.plugins, plugin_executor.calls))
         #: what a worker runs, in the order in which it is started
         self.worker_services: list[Service] = [
-            self.housekeeping, self.timers, self.orders, self.children, self.resolver, self.step_worker, self.rescuer, self.inbox.delayed,
+            self.housekeeping, self.timers, self.orders, self.children, self.resolver, self.departures, self.step_worker, self.rescuer, self.inbox.delayed,
             self.admission, self.feed.relay, self.feed.lanes,
         ]  # fmt: skip
 
@@ -302,7 +305,7 @@ class Engine:
 
     def _anything_due(self) -> None:
         """Anything may be due that nobody knows of: a tenant's clock was moved by hand, or a node gave its jobs back."""
-        for topic in (TIMER, TRIGGER, job(STEP), job(ORDER), job(CHILD), job(RESOLUTION)):
+        for topic in (TIMER, TRIGGER, job(STEP), job(ORDER), job(CHILD), job(RESOLUTION), job(DEPARTURE)):
             self.wakeups.wake(topic)
 
     def overloaded(self) -> float | None:

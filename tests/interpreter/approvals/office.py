@@ -13,7 +13,7 @@ from typing import Any
 from pliers_workflow.definition.chart import Chart
 from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.reading import read
-from pliers_workflow.interpreter.commands import RecordDecision
+from pliers_workflow.interpreter.commands import RecordDecision, ReplaceApprovers
 from pliers_workflow.interpreter.effects import OpenWorkItem, SettleWorkItem
 from pliers_workflow.interpreter.events import ApprovalRequested, ApprovalWithdrawn, Event
 from pliers_workflow.interpreter.facts import Fact, Members, User
@@ -210,6 +210,11 @@ class Office:
 
     def delegate(self, name: str, to: str, **keys: Any) -> str | None:
         return self.decide("delegate", name, to=to, **keys)
+
+    def replace(self) -> str | None:
+        """The engine asks others where people have left; gives the reason where that is refused."""
+        answer = self._keep(self.simulation.give(ReplaceApprovers(), None))
+        return str(answer.reason) if isinstance(answer, Rejection) else None
 
     def fire(self, trigger: str, name: str | None = "rita") -> str | None:
         answer = self._keep(self.simulation.fire(trigger, user=user_id(name) if name else None))

@@ -96,7 +96,10 @@ async def update_user(call: Call, userId: UserRef, body: UserChanges) -> Reply: 
     problems=("conflict",),
 )
 async def deactivate_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
-    """Make a person inactive: their tokens stop working and they are asked no more. History keeps their name."""
+    """
+    Make a person inactive: their tokens stop working, they are asked no more, and others are asked in their place where
+    they are asked at the moment. History keeps their name.
+    """
     row = await call.engine.directory.deactivate(call.principal, _me(call, userId), call.if_match, request=call.request)
     _forget_tokens(call, row.id)
     return Reply(UserView.of(row), revision=row.revision)

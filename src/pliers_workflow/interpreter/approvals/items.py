@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ..instance import ChainRun, Instance, StageRun
     from ..step_runs import StepRun
 
-WithdrawReason: TypeAlias = Literal["stage_settled", "state_left", "cancelled", "changes_requested", "timeout"]
+WithdrawReason: TypeAlias = Literal[
+    "stage_settled", "state_left", "cancelled", "changes_requested", "timeout", "approver_left"
+]
 
 
 class Cause(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..draft import Draft
     from ..instance import Seat, StageRun
     from .items import Place, WithdrawReason
+    from .resolving import Kind
 
 #: so many of the missing approvers, and of the expressions that failed, are named in an incident
 _NAMES_TOLD: Final = 10
@@ -176,13 +177,13 @@ def settle(draft: Draft, place: Place, stage: Stage, cause: Cause, position: int
         case Verdict.REFUSED:
             refuse(draft, place, stage, cause)
         case Verdict.OPEN:
-            _ask_more(draft, place, stage, position)
+            ask_more(draft, place, stage, position)
         case Verdict.IMPOSSIBLE:
             if not _impossible(draft, place, stage):
-                _ask_more(draft, place, stage, position)
+                ask_more(draft, place, stage, position)
 
 
-def _ask_more(draft: Draft, place: Place, stage: Stage, position: int) -> None:
+def ask_more(draft: Draft, place: Place, stage: Stage, position: int) -> None:
     """
     Ask whoever comes next: in a parallel stage another member of the same role; else the next approver.
 
@@ -197,7 +198,8 @@ def _ask_more(draft: Draft, place: Place, stage: Stage, position: int) -> None:
             return
         gone = spoken(run)
         people = [person for person in run.seats[candidate].eligible if person not in gone]
-        if not people or _somebody_there(draft, run.seats[candidate], people):
+        seat = run.seats[candidate]
+        if not people or somebody_there(draft, seat.approver_type, seat.approver, people):
             if people:
                 open_item(draft, place.key, candidate)
             return
@@ -246,24 +248,24 @@ def _wants_more(stage: Stage, run: StageRun, position: int) -> bool:
     return not counts_seats(stage) or not any(vote.seat == position and vote.action == "approve" for vote in run.votes)
 
 
-def _somebody_there(draft: Draft, seat: Seat, people: list[str]) -> bool:
+def somebody_there(draft: Draft, kind: Kind, key: str, people: list[str]) -> bool:
     """
-    Whether one of these people is still active and still a member.
+    Whether one of these people, who were asked as this approver, is still active and still a member.
 
     The first usually is, so one fact will do; only when not are all the others looked at, in one round.
     """
-    if _there(draft, seat, people[0]):
+    if people and _there(draft, kind, key, people[0]):
         return True
     draft.require(tuple(["user:" + person for person in people]))
-    return any(_there(draft, seat, person) for person in people[1:])
+    return any(_there(draft, kind, key, person) for person in people[1:])
 
 
-def _there(draft: Draft, seat: Seat, person: str) -> bool:
+def _there(draft: Draft, kind: Kind, key: str, person: str) -> bool:
     record = draft.fact("user:" + person)
-    return isinstance(record, User) and holds_right(record, seat.approver_type, seat.approver)
+    return isinstance(record, User) and holds_right(record, kind, key)
 
 
-def holds_right(person: User, kind: Literal["user", "role", "group"], key: str) -> bool:
+def holds_right(person: User, kind: Kind, key: str) -> bool:
     """Whether a person may still speak as the approver they were asked as."""
     if not person.active:
         return False
@@ -324,8 +326,8 @@ def _impossible(draft: Draft, place: Place, stage: Stage) -> bool:
         refuse(draft, place, stage, Cause("reject"))
     else:
         message = (
-            f"Stage `{stage.id}` can no longer get the approvals it needs: too few people are left to ask. Leave the "
-            "state by another transition, or cancel."
+            f"Stage `{stage.id}` can no longer get the approvals it needs: too few people are left to ask. When there "
+            "is somebody to ask, retry the incident; or leave the state by another transition, or cancel."
         )
         raise_incident(draft, place.key, stage.id, "result_impossible", message)
         return False

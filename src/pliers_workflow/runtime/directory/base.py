@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +27,13 @@ sql: Final = queries.load("directory")
 class Base:
     """The pool, the audit log, and what is done inside one change."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], audit: Audit) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[Any], audit: Audit, *, somebody_left: Callable[[], None] = lambda: None
+    ) -> None:
+        """`somebody_left` is called after a change by which people may have left; it says so to whoever looks."""
         self._pool = pool
         self._audit = audit
+        self._somebody_left = somebody_left
 
     @asynccontextmanager
     async def _change(self, principal: Principal) -> AsyncIterator[Connection]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .. import idempotency
+from .. import departures, idempotency
 from ..errors import InvalidError, NotFoundError
 from ..paging import cursor_key
 from ..rows import SetRow, UserRow
@@ -55,7 +55,7 @@ class Sets(Users):
     async def delete_set(
         self, principal: Principal, kind: Kind, key: str, *, request: RequestKey | None = None
     ) -> None:
-        """Delete a role or group; its members stay users. Work items it was asked for can then be decided by nobody of it."""
+        """Delete a role or group; its members stay users. What it is asked at the moment is asked of others."""
         tenant, subject = principal.tenant_id, f"{kind}:{key}"
         await self._audit.require(principal, f"{kind}.delete", subject, "admin")
         async with self._change(principal) as connection:
@@ -65,8 +65,10 @@ class Sets(Users):
                 await connection.execute(sql.touch_members, tenant, kind, key)
             if not is_key(key) or await connection.fetchval(sql.delete_set, tenant, kind, key) is None:
                 raise NotFoundError(f"unknown_{kind}", f"There is no {kind} {key}.")
+            await departures.schedule(connection, tenant, [(kind, key)])
             await idempotency.settle(connection, tenant, request, subject)
             await self._audit.record(connection, tenant, f"{kind}.deleted", subject, {}, principal.user_id)
+        self._somebody_left()
 
     async def get_set(self, tenant_id: str, kind: Kind, key: str) -> SetRow | None:
         """Give a role or group, or None."""
@@ -144,20 +146,26 @@ class Sets(Users):
             if unknown := [ref for ref in refs if ref not in found]:
                 raise InvalidError("unknown_user", f"There is no user {unknown[0]}.", {"unknown": unknown[:100]})
             ids = sorted(set(found.values()))
-            changed: set[str] = set()
+            left: set[str] = set()
+            came: set[str] = set()
             if how == "removed":
                 gone = await connection.fetchval(sql.remove_member, tenant, kind, key, ids[0])
                 if gone is None:
                     raise NotFoundError("not_a_member", f"{refs[0]} is no member of the {kind} {key}.")
-                changed.add(gone)
+                left.add(gone)
             else:
                 if how == "set":
                     rows = await connection.fetch(sql.set_members_of_set, tenant, kind, key, ids)
-                    changed.update(row["user_id"] for row in rows)
+                    left.update(row["user_id"] for row in rows)
                 rows = await connection.fetch(sql.add_members, tenant, [kind] * len(ids), [key] * len(ids), ids)
-                changed.update(row["user_id"] for row in rows)
-            await connection.execute(sql.touch_users, tenant, sorted(changed))
+                came.update(row["user_id"] for row in rows)
+            await connection.execute(sql.touch_users, tenant, sorted(left | came))
+            if left:
+                await departures.schedule(connection, tenant, [(kind, key)])
             await idempotency.settle(connection, tenant, request, subject)
             details = {"how": how, "users": ids}
             await self._audit.record(connection, tenant, f"{kind}.members_{how}", subject, details, principal.user_id)
-            return await self._set(connection, tenant, kind, key)
+            changed = await self._set(connection, tenant, kind, key)
+        if left:
+            self._somebody_left()
+        return changed

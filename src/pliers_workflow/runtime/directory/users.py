@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pliers_workflow.storage import canonical
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .. import idempotency
+from .. import departures, idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
 from ..paging import cursor_key
 from ..rows import UserInput, UserRow
@@ -103,17 +103,26 @@ class Users(Base):
             if after.username != before.username:
                 await connection.execute(sql.touch_managed, tenant, before.id)
             await self._set_memberships(connection, tenant, before.id, {"role": after.roles, "group": after.groups})
+            left = _left_as(before, after)
+            await departures.schedule(connection, tenant, left)
             await idempotency.settle(connection, tenant, request, before.id)
             details = {"changes": {key: changes[key] for key in sorted(changes)}}
             await self._audit.record(
                 connection, tenant, "user.updated", f"user:{before.id}", details, principal.user_id
             )
-            return await self._user(connection, tenant, before.id)
+            user = await self._user(connection, tenant, before.id)
+        if left:
+            self._somebody_left()
+        return user
 
     async def deactivate(
         self, principal: Principal, ref: str, if_match: int | None = None, *, request: RequestKey | None = None
     ) -> UserRow:
-        """Make a user inactive: their tokens stop working, and nobody asks them any more. They stay on record."""
+        """
+        Make a user inactive: their tokens stop working, and nobody asks them any more. They stay on record.
+
+        What they are asked at the moment is asked of others.
+        """
         return await self.update_user(principal, ref, {"active": False}, if_match, request=request)
 
     async def get_user(self, tenant_id: str, ref: str) -> UserRow | None:
@@ -168,6 +177,7 @@ class Users(Base):
                 [canonical.encode(user.attributes).decode() for user in users],
                 [user.active for user in users],
             )
+            left = await connection.fetch(sql.who_leaves, tenant, [user.username for user in users if not user.active])
             rows = await connection.fetch(sql.upsert_users, tenant, *columns)
             ids = {row["username"]: row["id"] for row in rows}
             managers = [user.manager for user in users]
@@ -186,7 +196,7 @@ class Users(Base):
                 pairs = [(user_id, key) for user_id, keys in told for key in keys]
                 named = sorted({key for _, key in pairs})
                 await connection.execute(sql.make_sets, tenant, [kind] * len(named), named)
-                await connection.execute(
+                left += await connection.fetch(
                     sql.leave_others, tenant, kind, [user_id for user_id, _ in told],
                     [user_id for user_id, _ in pairs], [key for _, key in pairs],
                 )  # fmt: skip
@@ -194,8 +204,11 @@ class Users(Base):
                     sql.add_members, tenant, [kind] * len(pairs), [key for _, key in pairs],
                     [user_id for user_id, _ in pairs],
                 )  # fmt: skip
+            await departures.schedule(connection, tenant, [(row["kind"], row["key"]) for row in left])
             details = {"count": len(users), "usernames": [user.username for user in users[:100]]}
             await self._audit.record(connection, tenant, "user.imported", "user:", details, principal.user_id)
+        if left:
+            self._somebody_left()
         return ids
 
     async def _manager_id(
@@ -221,6 +234,17 @@ class Users(Base):
             owners = [user_id] * len(wanted)
             await connection.execute(sql.leave_others, tenant_id, kind, [user_id], owners, list(wanted))
             await connection.execute(sql.add_members, tenant_id, [kind] * len(wanted), list(wanted), owners)
+
+
+def _left_as(before: UserRow, after: UserInput) -> list[tuple[str, str]]:
+    """As whom a person cannot be asked any more: themselves, and a member of roles and groups."""
+    if not before.active:
+        return []
+    lost: list[tuple[str, str]] = [] if after.active else [("user", before.id)]
+    for kind, had, has in (("role", before.roles, after.roles), ("group", before.groups, after.groups)):
+        kept = () if not after.active else had if has is None else has
+        lost += [(kind, key) for key in had if key not in kept]
+    return lost
 
 
 def _keys_or_none(changes: dict[str, Any], name: str) -> tuple[str, ...] | None:

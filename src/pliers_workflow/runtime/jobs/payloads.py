@@ -29,6 +29,7 @@ ORDER: Final = "command"
 CHILD: Final = "child"
 RESOLUTION: Final = "resolution"
 TRIGGER: Final = "trigger"
+DEPARTURE: Final = "departure"
 
 
 class StepPayload(Struct, frozen=True, omit_defaults=True):

@@ -77,6 +77,16 @@ WHERE u.tenant_id = $1 AND d.tenant_id = $1 AND d.kind = $2 AND d.key = $3 AND u
 UPDATE users SET updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE tenant_id = $1 AND manager_id = $2::text::uuid;
 
+-- name: who_leaves
+-- As whom those of these people are asked who are active as yet. Served by users_tenant_id_username_key,
+-- directory_members_user_idx.
+SELECT 'user' AS kind, u.id::text AS key
+FROM users u WHERE u.tenant_id = $1 AND u.username = ANY ($2::text[]) AND u.active
+UNION
+SELECT d.kind, d.key
+FROM users u JOIN directory_members d ON d.tenant_id = u.tenant_id AND d.user_id = u.id
+WHERE u.tenant_id = $1 AND u.username = ANY ($2::text[]) AND u.active;
+
 -- name: upsert_users
 INSERT INTO users (tenant_id, username, name, email, attributes, active)
 SELECT $1, t.username, t.name, t.email, t.attributes::jsonb, t.active
@@ -128,7 +138,8 @@ RETURNING user_id::text AS user_id;
 DELETE FROM directory_members d
 WHERE d.tenant_id = $1 AND d.kind = $2 AND d.user_id = ANY ($3::text[]::uuid[])
     AND NOT EXISTS (
-        SELECT FROM unnest($4::text[], $5::text[]) AS t (user_id, key) WHERE t.user_id::uuid = d.user_id AND t.key = d.key);
+        SELECT FROM unnest($4::text[], $5::text[]) AS t (user_id, key) WHERE t.user_id::uuid = d.user_id AND t.key = d.key)
+RETURNING d.kind, d.key;
 
 -- name: set_by_key
 -- Served by directory_sets_pkey, directory_members_pkey.

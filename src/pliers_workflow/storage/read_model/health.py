@@ -16,6 +16,7 @@ _sql: Final = queries.load("health")
 #: The kinds of jobs there are, as the table's check has them.
 JOB_KINDS: Final = (
     "timer", "step", "retry", "trigger", "webhook", "notification", "start", "command", "child", "resolution",
+    "departure",
 )  # fmt: skip
 #: Due jobs of one tenant and kind that are counted; more are "at least so many".
 COUNTED_MAX: Final = 10_000
