@@ -83,7 +83,7 @@ async def test_what_makes_no_sense_is_refused_with_its_place(
 
 
 async def test_how_it_is_doing_is_always_told(world: World) -> None:
-    """Its ETag counts its own changes, not what it has sent: who sends it back is told all the same, and never 304."""
+    """Its revision counts its own changes, not what it has sent; its ETag changes with both."""
     made = await world.admin("POST", "/event-subscriptions", BODY, status=201)
     at = f"/event-subscriptions/{made.json()['id']}"
     again = await world.admin("GET", at, headers={"If-None-Match": made.headers["etag"]}, status=200)

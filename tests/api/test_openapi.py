@@ -103,7 +103,7 @@ def test_statuses_that_are_answered_are_declared(document: dict[str, Any]) -> No
     resolving = paths["/api/v1/incidents/resolve"]["post"]["responses"]
     assert "Location" in resolving["202"]["headers"]
     assert "content" not in paths["/api/v1/workflow-instances/{id}"]["get"]["responses"]["304"]
-    assert "304" not in paths["/api/v1/event-subscriptions/{id}"]["get"]["responses"]
+    assert "304" not in paths["/api/v1/workflows"]["get"]["responses"]
     assert "201" in paths["/api/v1/roles/{key}"]["put"]["responses"]
     assert "201" not in paths["/api/v1/step-limits/{queue}"]["put"]["responses"]
 

@@ -81,7 +81,7 @@ async def test_a_start_that_failed_is_kept_and_retried(company: World) -> None:
     retry, key = f"/failed-starts/{failed[0]['id']}/retry", {"Idempotency-Key": "k"}
     retried = (await operator("POST", retry, headers=key, status=200)).json()
     assert (len(retried["instances"]), retried["failed"]) == (1, [])
-    # What it has started is shown with a submission and is no part of its revision: it is never "not modified".
+    # What it has started is shown with a submission and is no part of its revision; of its ETag it is.
     now = await ada("GET", f"/submissions/{made['id']}", headers={"If-None-Match": before.headers["etag"]}, status=200)
     assert (before.json()["instances"], now.json()["instances"]) == ([], retried["instances"])
     again = await operator("POST", retry, headers=key, status=200)

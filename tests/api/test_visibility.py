@@ -146,3 +146,19 @@ async def test_changes_in_the_directory_show_in_available_triggers(company: Worl
     assert (await eve("GET", at)).json()["availableTriggers"] == []
     await company.admin("PUT", "/roles/managers/members/eve", status=200)
     assert (await eve("GET", at)).json()["availableTriggers"] == ["submit", "withdraw"]
+
+
+async def test_an_answer_to_somebody_else_is_not_called_unchanged(company: World) -> None:
+    """What may be done differs by caller, and changes with roles, without the instance: then its ETag differs, too."""
+    document = {**EXPENSE, "name": "roles", "access": {"view": ["anyone"], "advance": ["role:managers"]}}
+    await company.publish(document)
+    at = f"/workflow-instances/{(await company.start('ada', workflow='roles'))['id']}"
+    eve, mia = company.callers["eve"], company.callers["mia"]
+    may, may_not = (await mia("GET", at)).headers["etag"], (await eve("GET", at)).headers["etag"]
+    assert (await eve("GET", at, headers={"If-None-Match": may}, status=200)).json()["availableTriggers"] == []
+    await mia("GET", at, headers={"If-None-Match": may}, status=304)
+    await company.admin("DELETE", "/roles/managers/members/mia", status=200)
+    now = await mia("GET", at, headers={"If-None-Match": may}, status=200)
+    assert (now.json()["availableTriggers"], now.headers["etag"]) == ([], may_not)
+    operator = await company.person("eve", ("operator",))
+    assert (await operator("GET", at, headers={"If-None-Match": may_not}, status=200)).json()["availableTriggers"]

@@ -22,7 +22,7 @@ from pliers_workflow.runtime.principal import Principal
 from .bodies import check_media_type, decode, read_body
 from .endpoint import Call, Endpoint, RawBody, Reply, Routes
 from .failures import problem_of
-from .parameters import idempotency_key, read_query, revision
+from .parameters import etag, idempotency_key, names_tag, read_query, revision
 from .problems import ApiError, problem_body
 from .sending import CLOSE, COMMON, JSON, PROBLEM, send_answer
 
@@ -98,12 +98,6 @@ class Dispatcher:
         sent = [JSON, *COMMON]
         if self.engine.draining.is_set():
             sent.append(CLOSE)
-        if reply.revision is not None:
-            etag = b'"%d"' % reply.revision
-            sent.append((b"etag", etag))
-            if endpoint.revalidates and headers.get(b"if-none-match") == etag:
-                await send_answer(send, 304, b"", sent[1:], headers)
-                return
         if reply.replayed:
             sent.append(_REPLAYED)
         if reply.location is not None:
@@ -111,9 +105,14 @@ class Dispatcher:
         if reply.value is None and endpoint.answers is None:
             await send_answer(send, reply.status or endpoint.status, b"", sent[1:], headers)
             return
-        await send_answer(
-            send, reply.status or endpoint.status, _encode(reply.value), sent, headers, head=method == "HEAD"
-        )
+        body = _encode(reply.value)
+        if reply.revision is not None:
+            tag = etag(reply.revision, body)
+            sent.append((b"etag", tag))
+            if endpoint.tagged and names_tag(headers.get(b"if-none-match"), tag):
+                await send_answer(send, 304, b"", sent[1:], headers)
+                return
+        await send_answer(send, reply.status or endpoint.status, body, sent, headers, head=method == "HEAD")
 
     def _find(self, method: str, path: str) -> tuple[Endpoint, list[str]]:
         node = self._root

@@ -113,7 +113,7 @@ class Reply(Struct, frozen=True):
     value: Any
     #: None: the endpoint's own
     status: int | None = None
-    #: the revision, for `ETag`
+    #: the revision, for `ETag`; a GET that has one is `tagged`
     revision: int | None = None
     location: str | None = None
     replayed: bool = False
@@ -187,7 +187,7 @@ class Endpoint:
         answers: Any,
         status: int,
         further: tuple[int, ...],
-        revalidates: bool,
+        tagged: bool,
         permissions: tuple[str, ...],
         open: bool,
         executes: bool,
@@ -208,9 +208,8 @@ class Endpoint:
         self.status = status
         #: what else it may answer where all is well, with a body of the same type
         self.further = further
-        #: an answer with the same ETag is the same answer, so `If-None-Match` is answered 304; not where a view tells of
-        #: more than its revision counts, such as how a subscription is doing
-        self.revalidates = revalidates
+        #: reads one thing that has a revision: its answer has an ETag, and `If-None-Match` is heard
+        self.tagged = tagged
         #: any one of these will do; empty: any valid token
         self.permissions = permissions
         #: answers without a token; a token that is sent must be valid all the same
@@ -304,7 +303,7 @@ class Routes:
                     answers=options.get("answers"),
                     status=options.get("status", 200 if options.get("answers") is not None else 204),
                     further=options.get("further", ()),
-                    revalidates=options.get("revalidates", False),
+                    tagged=options.get("tagged", False),
                     permissions=options.get("permissions", ()),
                     open=options.get("open", False),
                     executes=options.get("executes", False),

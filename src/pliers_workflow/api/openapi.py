@@ -35,7 +35,8 @@ group, `detail` says what to do next, and `type` leads to an explanation.
 **Repeating safely.** Send an `Idempotency-Key` with a mutating call: repeated with the same key and body it takes effect
 once, and the first answer is given again. A refusal keeps nothing: the same call may be accepted when its time has come.
 
-**Lost updates.** Single resources have an `ETag`; send it back as `If-Match` and a stale one is refused with 412.
+**Lost updates.** Single resources have an `ETag`, their revision and a digest of the answer. Send it back as `If-Match`, and a
+stale revision is refused with 412; as `If-None-Match`, and an answer that would be the same, to the byte and to you, is 304.
 
 **Lists** are paged: `limit`, and `cursor` with the page's `nextCursor`.
 
@@ -45,7 +46,11 @@ once, and the first answer is given again. A refusal keeps nothing: the same cal
 """
 
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
-    "ETag": {"description": "The revision, for If-Match.", "schema": {"type": "string"}, "example": '"7"'},
+    "ETag": {
+        "description": "The revision, and a digest of this answer: for If-Match and If-None-Match.",
+        "schema": {"type": "string"},
+        "example": '"7-5be0cd19137e"',
+    },
     "Location": {"description": "Where it is from now on.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "The Idempotency-Key had been used before; this is that answer again.",
@@ -67,15 +72,15 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "name": "If-Match",
         "in": "header",
         "required": False,
-        "description": "The ETag you have read; another revision is refused with 412.",
-        "schema": {"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$'},
+        "description": 'The ETag you have read, or its revision alone (`"7"`); another revision is refused with 412.',
+        "schema": {"type": "string", "pattern": '^("[0-9]{1,18}(-[0-9a-f]{12})?"|\\*)$'},
     },
     "IfNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
         "required": False,
-        "description": "The ETag you have: while it is the present one, the answer is 304 without a body.",
-        "schema": {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
+        "description": "The ETag you have: while the answer would be the same, it is 304 without a body.",
+        "schema": {"type": "string", "example": '"7-5be0cd19137e"'},
     },
 }
 
@@ -151,7 +156,7 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         parameters.append({"$ref": "#/components/parameters/IdempotencyKey"})
     if endpoint.conditional:
         parameters.append({"$ref": "#/components/parameters/IfMatch"})
-    if endpoint.revalidates:
+    if endpoint.tagged:
         parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
     if parameters:
         operation["parameters"] = parameters
@@ -228,7 +233,7 @@ def _responses(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
         answer["content"] = {"application/json": {"schema": schema}}
     if endpoint.status == 201 or 202 in endpoint.further:
         headers["Location"] = {"$ref": "#/components/headers/Location"}
-    if endpoint.conditional or endpoint.executes or endpoint.revalidates:
+    if endpoint.conditional or endpoint.executes or endpoint.tagged:
         headers["ETag"] = {"$ref": "#/components/headers/ETag"}
     if endpoint.mutates:
         headers["Idempotency-Replayed"] = {"$ref": "#/components/headers/Idempotency-Replayed"}
@@ -237,7 +242,7 @@ def _responses(endpoint: Endpoint, schema_of: Mapping[str, Any]) -> dict[str, An
     responses: dict[str, Any] = {str(endpoint.status): answer}
     for status in endpoint.further:
         responses[str(status)] = {**answer, "description": _FURTHER[status]}
-    if endpoint.revalidates:
+    if endpoint.tagged:
         responses["304"] = {"description": "Unchanged: `If-None-Match` names the present `ETag`.", "headers": headers}
     by_status: dict[int, list[str]] = {}
     for code in endpoint.problems:

@@ -1,8 +1,14 @@
-"""What a request says in its query string and its headers, beside the body."""
+"""What a request says in its query string and its headers, beside the body.
+
+An ETag is the revision and a digest of the answer: `"7-5be0cd19137e"`. The digest is what makes another answer another tag:
+what one may do with an instance depends on who asks, how a subscription is doing is no change of it, and neither counts in
+its revision. `If-Match` is about lost updates, which the revision alone tells of; so it hears that part only.
+"""
 
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -13,7 +19,7 @@ from .endpoint import invalid_parameter
 from .problems import ApiError
 
 _KEY_FORM: Final = re.compile(rb"[\x21-\x7e]{1,255}")
-_ETAG_FORM: Final = re.compile(rb'"([0-9]{1,18})"')
+_ETAG_FORM: Final = re.compile(rb'"([0-9]{1,18})(?:-[0-9a-f]{12})?"')
 
 
 class _NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,6 +62,28 @@ def read_query(into: type[msgspec.Struct] | None, query_string: bytes) -> Any:
         raise invalid_parameter(pointer, f"is not valid: {problem.findings[0].message}") from None
 
 
+def etag(revision: int, body: bytes) -> bytes:
+    """
+    The tag of an answer.
+
+    >>> etag(7, b"{}")
+    b'"7-b4b8bf78e9ad"'
+    """
+    return b'"%d-%s"' % (revision, blake2b(body, digest_size=6).hexdigest().encode())
+
+
+def names_tag(if_none_match: bytes | None, tag: bytes) -> bool:
+    """
+    Whether `If-None-Match` names this tag, in a list too, and weakened by a proxy that compresses (RFC 9110 section 13.1.2).
+
+    >>> names_tag(b'"6-0123456789ab", W/"7-64e82d3cd7a8"', b'"7-64e82d3cd7a8"')
+    True
+    """
+    if if_none_match is None:
+        return False
+    return any(one.strip().removeprefix(b"W/") in (tag, b"*") for one in if_none_match.split(b","))
+
+
 def revision(if_match: bytes) -> int | None:
     """The revision that `If-Match` names; None for `*`, which any has."""
     value = if_match.strip()
@@ -65,7 +93,9 @@ def revision(if_match: bytes) -> int | None:
         return int(found.group(1))
     if value.startswith(b'W/"'):
         raise ApiError("precondition_failed", "`If-Match` compares strong tags only; send the ETag as it was given.")
-    raise ApiError("invalid_header", '`If-Match` must be one ETag as this API gives them, such as "7", or *.')
+    raise ApiError(
+        "invalid_header", '`If-Match` must be one ETag as this API gives them, its revision alone, such as "7", or *.'
+    )
 
 
 def idempotency_key(headers: dict[bytes, bytes]) -> str | None:

@@ -51,7 +51,7 @@ async def create_workflow(call: Call, body: Any) -> Reply:
     return _written(call, row, created=True)
 
 
-@routes.get("/workflows/{id}", "Get a workflow", answers=DefinitionView, revalidates=True)
+@routes.get("/workflows/{id}", "Get a workflow", answers=DefinitionView, tagged=True)
 async def get_workflow(call: Call, id: DefinitionRef) -> Reply:
     """One version with its document: by UUID that version, by name the active one, else the draft."""
     row = views.found(await call.engine.catalog.get(call.principal.tenant_id, id), "workflow")
@@ -100,7 +100,7 @@ async def list_versions(call: Call, id: DefinitionRef, query: PageQuery) -> Repl
     return Reply(views.page(rows, DefinitionSummaryView.of))
 
 
-@routes.get("/workflows/{id}/versions/{v}", "Get a version of a workflow", answers=DefinitionView, revalidates=True)
+@routes.get("/workflows/{id}/versions/{v}", "Get a version of a workflow", answers=DefinitionView, tagged=True)
 async def get_version(call: Call, id: DefinitionRef, v: VersionNumber) -> Reply:
     """One version with its document."""
     row = views.found(await call.engine.catalog.get(call.principal.tenant_id, id, v), "version")

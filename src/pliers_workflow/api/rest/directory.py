@@ -60,7 +60,7 @@ async def create_user(call: Call, body: UserInputBody) -> Reply:
     return Reply(UserView.of(row), revision=row.revision, location=f"{call.base}/users/{row.id}")
 
 
-@routes.get("/users/{userId}", "Get a user", answers=UserView, revalidates=True)
+@routes.get("/users/{userId}", "Get a user", answers=UserView, tagged=True)
 async def get_user(call: Call, userId: UserRef) -> Reply:  # noqa: N803
     """One person, by id or username; `me` is yourself."""
     ref = call.principal.user_id if userId == "me" else userId

@@ -43,7 +43,7 @@ async def create_event_source(call: Call, body: EventSourceBody) -> Reply:
     return Reply(_view(row), revision=row.revision, location=f"{call.base}/event-sources/{row.id}")
 
 
-@routes.get("/event-sources/{id}", "Get an event source", answers=EventSourceView, permissions=_READS)
+@routes.get("/event-sources/{id}", "Get an event source", answers=EventSourceView, permissions=_READS, tagged=True)
 async def get_event_source(call: Call, id: EventSourceId) -> Reply:
     """One event source, with how much has come of it and what went wrong last."""
     return _reply(views.found(await call.engine.event_sources.get(call.principal, id.lower()), "event source"))

@@ -138,7 +138,7 @@ _NEXT_ONE = (
 )
 
 
-@routes.get("/workflow-instances/{id}", "Get an instance", answers=InstanceView, selects=True, revalidates=True)
+@routes.get("/workflow-instances/{id}", "Get an instance", answers=InstanceView, selects=True, tagged=True)
 async def get_instance(call: Call, id: InstanceId, query: FieldsQuery) -> Reply:
     """The instance as it is now. `fields=` answers those top-level fields only."""
     views.check_fields(InstanceView, query.fields)

@@ -26,7 +26,7 @@ async def list_step_limits(call: Call, query: PageQuery) -> Reply:
     return Reply(Page(items=[_limit(row) for row in rows], next_cursor=None))
 
 
-@routes.get("/step-limits/{queue}", "Get a limit", answers=StepLimitView, permissions=_READ)
+@routes.get("/step-limits/{queue}", "Get a limit", answers=StepLimitView, permissions=_READ, tagged=True)
 async def get_step_limit(call: Call, queue: QueueName) -> Reply:
     """The limit of one queue or type."""
     row = await call.engine.step_limits.get(call.principal.tenant_id, queue)

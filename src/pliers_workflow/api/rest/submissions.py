@@ -60,7 +60,7 @@ async def create_submission(call: Call, body: SubmissionInput) -> Reply:
     )
 
 
-@routes.get("/submissions/{id}", "Get a submission", answers=SubmissionView)
+@routes.get("/submissions/{id}", "Get a submission", answers=SubmissionView, tagged=True)
 async def get_submission(call: Call, id: SubmissionId) -> Reply:
     """One submission with the instances it has started."""
     row = views.found(await call.engine.submissions.get(call.principal, id.lower()), "submission")

@@ -52,7 +52,9 @@ async def create_event_subscription(call: Call, body: EventSubscriptionBody) -> 
     return Reply(_made(row, secret), revision=row.revision, location=f"{call.base}/event-subscriptions/{row.id}")
 
 
-@routes.get("/event-subscriptions/{id}", "Get a subscription", answers=EventSubscriptionView, permissions=_READS)
+@routes.get(
+    "/event-subscriptions/{id}", "Get a subscription", answers=EventSubscriptionView, permissions=_READS, tagged=True
+)
 async def get_event_subscription(call: Call, id: SubscriptionId) -> Reply:
     """One subscription, with how far it is and what went wrong last."""
     row = views.found(await call.engine.subscriptions.get(call.principal, id.lower()), "subscription")
