@@ -166,7 +166,9 @@ async def test_every_kind_of_job_is_counted(world: World) -> None:
 
 async def test_running_steps_are_counted(world: World) -> None:
     """By their type, on every node and outside, while their lease lasts; what waits for a worker is not among them."""
-    assert (await details(world))["steps"] == {"running": {}, "thisNode": {"running": 0, "fetchesWaiting": 0}}
+    assert (await details(world))["steps"] == {
+        "running": {}, "oldestSeconds": {}, "thisNode": {"running": 0, "fetchesWaiting": 0},
+    }  # fmt: skip
     for name, queue, lease in (
         ("step/1", "http", "1 minute"), ("step/2", "http", "1 minute"), ("step/3", "http", None),
         ("step/4", "http", "-1 s"), ("step/5", "external:print", "1 minute"), ("step/6", "external:send", "1 minute"),

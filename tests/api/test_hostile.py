@@ -196,6 +196,19 @@ async def test_a_forged_cursor_is_refused(company: World, number: int) -> None:
         assert "begin the list anew" in problem["detail"]
 
 
+async def test_a_forged_instant_is_refused(company: World) -> None:
+    """One that no calendar has, in every list that continues by an instant."""
+    auditor = await company.person("finn", ("auditor",))
+    nobody = "00000000-0000-0000-0000-000000000000"
+    for number in (2**58 - 1, 2**57, -1):
+        for path, cursor in (
+            ("/incidents", forged(number, nobody, "incident/1")),
+            ("/users/me/approvals", forged(number, nobody)),
+            ("/steps", forged(number, nobody)),
+        ):
+            await auditor("GET", path, params={"cursor": cursor}, status=422)
+
+
 async def test_a_token_s_end_is_refused_by_its_name_in_the_body(world: World) -> None:
     """Whoever asks for a token that has expired already is told which field of the body to set right."""
     body = {"user": "admin", "expiresAt": "2020-01-01T00:00:00Z"}

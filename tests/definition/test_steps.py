@@ -13,6 +13,7 @@ from pliers_workflow.definition.document import WorkflowDefinition
 from pliers_workflow.definition.reading import read
 
 CALL = {"type": "plugin", "id": "call", "pluginId": "some"}
+WORK = {"type": "external", "topic": "refunds"}
 AT = "/stateMachine/states/work/properties/steps"
 CHAIN = {"id": "ok", "steps": [{"id": "only", "approvers": [{"type": "user", "identifier": "bob"}]}]}
 
@@ -79,6 +80,8 @@ FINDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a workflow that starts itself": (working({"type": "sub_workflow", "workflowId": "example"}), f"{AT}/0/workflowId", "endless_recursion"),
     "an undoing that nobody asks for": (working({**CALL, "compensation": {"type": "emit", "eventType": "x"}}), f"{AT}/0/compensation", "compensation_ignored"),
     "nothing to undo": (working(holding(CALL)), f"{AT}/0/rollbackOnFailure", "compensation_ignored"),
+    "an undoing that may never end": (working(holding({**CALL, "compensation": WORK})), f"{AT}/0/steps/0/compensation", "compensation_unlimited"),
+    "one that does inside": (working(holding({**CALL, "compensation": {"type": "sequential", "steps": ["ask"]}}), steps={"ask": WORK}), f"{AT}/0/steps/0/compensation", "compensation_unlimited"),
     # expressions
     "no CEL": (working({**CALL, "inputMapping": {"a": "1 +"}}), f"{AT}/0/inputMapping/a", "bad_expression"),
     "a step that is not there": (working({**CALL, "inputMapping": {"a": "steps.cal.output"}}), f"{AT}/0/inputMapping/a", "expression_mismatch"),
@@ -104,6 +107,14 @@ def test_findings(case: str) -> None:
 
 
 FINE = {
+    "an undoing with a time of its own": working(
+        holding(
+            {**CALL, "id": "a", "compensation": {**WORK, "timeoutMinutes": 60}},
+            {**CALL, "id": "b", "compensation": {"type": "sequential", "timeoutMinutes": 60, "steps": [{**WORK, "id": "c"}]}},
+            {**CALL, "id": "d", "compensation": {**WORK, "id": "e"}},
+        ),
+        timeoutConfig={"stepTimeouts": {"e": 60}},
+    ),
     "a name in several states": working("call", steps={"call": CALL}),
     "names inside loops": working(
         {"type": "for_each", "items": "data.l", "itemName": "line", "indexName": "at", "steps": [

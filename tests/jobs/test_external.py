@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from pliers_workflow.app import create_app
 from pliers_workflow.runtime.answers import ShuttingDown
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.settings import Settings
+from pliers_workflow.storage import paging, queries
 from tests.api.world import Caller, World
 
 
@@ -393,3 +396,98 @@ async def test_a_task_of_a_cancelled_instance_is_gone(shop: Print) -> None:
     (task,) = await shop.fetch()
     await shop.admin("DELETE", f"/workflow-instances/{instance}", {"reason": "not needed"}, status=200)
     await shop.say(task, "heartbeat", 409)
+
+
+# -- what takes long ---------------------------------------------------------------------------------------------------
+
+
+async def test_operators_find_what_is_at_work_and_what_waits(shop: Print) -> None:
+    """Held or not, the longest first, on pages; with the worker's name, and nothing that only the worker may know."""
+    for text in ("one", "two", "three"):
+        await shop.begin(text)
+    (task,) = await shop.fetch(maxTasks=1)
+    page = (await shop.admin("GET", "/steps?limit=2", status=200)).json()
+    rest = (await shop.admin("GET", f"/steps?limit=2&cursor={page['nextCursor']}", status=200)).json()
+    rows = [*page["items"], *rest["items"]]
+    assert rest["nextCursor"] is None
+    assert [row["worker"] for row in rows] == ["one", None, None]
+    assert [row["dueAt"] for row in rows] == sorted(row["dueAt"] for row in rows)
+    first = rows[0]
+    assert first["leaseUntil"] is not None
+    assert {name: first[name] for name in ("id", "step", "stepId", "queue", "workflow", "version", "attempt")} == {
+        "id": task["id"], "step": "step/1", "stepId": "print", "queue": "external:printing", "workflow": "printing",
+        "version": "1.0.0", "attempt": 1,
+    }  # fmt: skip
+    for query, count in (
+        ("minAgeSeconds=3600", 0), ("workflow=printing", 3), ("workflow=other", 0), ("queue=external:printing", 3),
+        ("queue=http", 0),
+    ):  # fmt: skip
+        assert len((await shop.admin("GET", f"/steps?{query}", status=200)).json()["items"]) == count, query
+    await shop.worker("GET", "/steps", status=403)
+    for cursor in ("WzEsMl0", paging.encode_cursor(2**57, task["id"]), paging.encode_cursor(1, "none")):
+        await shop.admin("GET", f"/steps?cursor={cursor}", status=422)
+
+
+async def test_what_is_retried_is_at_work_since_its_first_attempt(shop: Print) -> None:
+    """Each attempt is due anew; when the first one was, is told beside it."""
+    await shop.begin()
+    (task,) = await shop.fetch()
+    await shop.say(task, "fail", 204, code="PAPER_JAM", message="jammed")
+    (row,) = (await shop.admin("GET", "/steps", status=200)).json()["items"]
+    assert (row["attempt"], row["worker"]) == (2, None)
+    assert row["createdAt"] < row["dueAt"]
+
+
+async def test_a_step_without_a_time_limit_that_never_ends_raises_an_alarm(database: str) -> None:
+    """A worker that prolongs its lease for ever is at it for ever; so is one that undoes, for which nobody waits openly."""
+    world, engine = await open_world(database, monitoring={"running_step_age_max": 0.01})
+    async with world.http:
+        await world.admin("POST", "/users", {"username": "printer"}, status=201)
+        world.worker = await world.person("printer", ("worker",))
+        undone = printing(retryPolicy={"maxAttempts": 1})
+        (step,) = undone["stateMachine"]["states"]["busy"]["properties"]["steps"]
+        undone["stateMachine"]["states"]["busy"]["properties"]["steps"] = [{
+            "type": "sequential", "id": "all", "rollbackOnFailure": True, "steps": [
+                {"type": "assign", "id": "note", "assignments": {"x": "1"}, "compensation": step},
+                {"type": "assign", "id": "fail", "assignments": {"x": "1 / data.zero"}},
+            ],
+        }]  # fmt: skip
+        await world.publish(undone)
+        await world.admin("POST", "/workflows/printing/instances", {"data": {"text": "t", "zero": 0}}, status=201)
+        report = await engine.health.report()
+        assert "steps_take_long" not in {alarm.alarm for alarm in report.alarms}
+        (task,) = await world.fetch()
+        await world.say(task, "heartbeat", 200)
+        report = await engine.health.report()
+        (alarm,) = (each for each in report.alarms if each.alarm == "steps_take_long")
+        assert (alarm.subject, alarm.threshold) == ("external", 0.01)
+        assert report.details["steps"]["oldestSeconds"]["external"] > 0.01
+        (row,) = (await world.admin("GET", "/steps", status=200)).json()["items"]
+        assert row["stepId"] == "print"
+        # The worker is stopped: its lease lapses, and an operator is told.
+        await engine.pool.execute("UPDATE workflow_jobs SET lease_until = now() - interval '1 s' WHERE kind = 'step'")
+        assert await engine.rescuer.rescue() == 1
+        (incident,) = (await world.admin("GET", "/incidents", status=200)).json()["items"]
+        assert (incident["code"], incident["stepId"]) == ("LEASE_LAPSED", "print")
+    await engine.close()
+
+
+async def test_finding_what_takes_long_reads_by_the_index(shop: Print) -> None:
+    """Among a hundred thousand timers that are due some day, and steps that are not due yet."""
+    await shop.begin()
+    await shop.engine.pool.execute(
+        "INSERT INTO workflow_jobs (tenant_id, id, kind, workflow_instance_id, name, due_at, queue, definition_name, payload) "
+        "SELECT 'default', gen_random_uuid(), CASE WHEN n % 2 = 0 THEN 'timer' ELSE 'step' END, gen_random_uuid(), 'step/1', "
+        "now() + CASE WHEN n % 2 = 0 THEN interval '-1 day' ELSE interval '1 day' END, 'http', 'other', '{}' "
+        "FROM generate_series(1, 100000) n"
+    )
+    statement = queries.load("read_steps", visible_to="true").at_work
+    beginning = datetime(1000, 1, 1, tzinfo=UTC)
+    async with shop.engine.pool.acquire() as connection:
+        plan = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, FORMAT JSON) {statement}", "default", 0, beginning,
+            "00000000-0000-0000-0000-000000000000", None, None, 51,
+        )  # fmt: skip
+    told = str(plan)
+    assert "workflow_jobs_kind_idx" in told
+    assert (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Shared Hit Blocks"] < 50

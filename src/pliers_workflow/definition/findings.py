@@ -89,6 +89,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "bad_step": "A step lacks what its type needs, or has what means nothing there.",
         "retry_impossible": "A `retryPolicy` that can have no effect.",
         "compensation_ignored": "A `compensation` that nothing asks for, or a rollback with nothing to undo.",
+        "compensation_unlimited": "A `compensation` waits for what may never come, and no time limit ends that.",
         "one_branch_decides": "A branch weighs more than all others together, so that a majority is its will.",
         "weight_ignored": "A branch's `weight` has no effect with this `waitStrategy`.",
         "endless_recursion": "A workflow starts itself under no condition.",

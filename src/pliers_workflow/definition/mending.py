@@ -55,6 +55,7 @@ _OF_ABSENCE: Final = frozenset(
         "bad_step",
         "retry_impossible",
         "compensation_ignored",
+        "compensation_unlimited",
         "one_branch_decides",
     }
 )

@@ -204,7 +204,7 @@ class Engine:
                 DatabaseProbe(limits),
                 LogProbe(limits),
                 JobsProbe(limits),
-                StepsProbe(self.step_worker, self.external_tasks),
+                StepsProbe(settings.monitoring, self.step_worker, self.external_tasks),
                 self.admission,
                 NodesProbe(),
                 LeasesProbe(),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +23,8 @@ LIMIT_MAX = 500
 
 #: what a `bigint` holds; a greater number is no sort key of ours, and the database would not take it
 _BIGINT = range(-(2**63), 2**63)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 _BAD = "the cursor is none of ours; begin the list anew, without a cursor"
 
@@ -65,6 +68,28 @@ def decode_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
     if not fits or not all(part in _BIGINT if isinstance(part, int) else "\0" not in part for part in key):
         raise BadCursor(_BAD)
     return tuple(key)
+
+
+def as_number(at: datetime) -> int:
+    """
+    An instant as a part of a sort key: microseconds since 1970, which is how exact the database is.
+
+    >>> as_number(datetime(2026, 3, 2, 9, tzinfo=UTC))
+    1772442000000000
+    """
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def as_instant(number: int) -> datetime:
+    """
+    The instant that a cursor has as a number; raises `BadCursor` where that is none of a database's.
+
+    >>> as_instant(1772442000000000)
+    datetime.datetime(2026, 3, 2, 9, 0, tzinfo=datetime.timezone.utc)
+    """
+    if not 0 <= number < 2**57:
+        raise BadCursor(_BAD)
+    return _EPOCH + number * _MICROSECOND
 
 
 def make_page(

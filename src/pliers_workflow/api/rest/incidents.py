@@ -24,8 +24,10 @@ from .wire.incidents import (
     ResolutionView,
     ResolveInput,
     ResolveManyInput,
+    StepAtWorkView,
     StepErrorView,
     StepRunView,
+    StepsAtWorkQuery,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +59,24 @@ async def list_steps(call: Call, id: InstanceId, query: PageQuery) -> Reply:
     ]
     following = begin + query.limit
     return Reply(Page(items=items, next_cursor=str(following) if following < len(told) else None))
+
+
+@routes.get("/steps", "List steps at work", answers=Page[StepAtWorkView], permissions=_READ)
+async def list_steps_at_work(call: Call, query: StepsAtWorkQuery) -> Reply:
+    """
+    What workers are at, and what waits for one, in all instances; what has been due for longest first.
+
+    With `minAgeSeconds` those alone that take long. What waits for its next attempt, or has failed for good, is not here.
+    """
+    try:
+        page = await read_model.steps_at_work(
+            call.engine.readers, call.principal.tenant_id, age_min=query.min_age_seconds, workflow=query.workflow,
+            queue=query.queue, limit=query.limit, cursor=query.cursor,
+        )  # fmt: skip
+    except read_model.BadCursor:
+        raise invalid_parameter("cursor", "is none of ours", "begin the list anew, without a cursor") from None
+    items = [StepAtWorkView.of(row, workflow_instance_id=row.instance_id, step=row.name) for row in page.items]
+    return Reply(Page(items=items, next_cursor=page.next_cursor))
 
 
 @routes.get("/workflow-instances/{id}/incidents", "Incidents of an instance", answers=Page[IncidentRowView])

@@ -9,8 +9,10 @@ from ..document import (
     AssignStep,
     ConditionalExecution,
     EmitStep,
+    ExternalStep,
     ForEachExecution,
     ParallelExecution,
+    ReceiveStep,
     ScriptStep,
     SequentialExecution,
     Step,
@@ -43,7 +45,7 @@ def check(definition: WorkflowDefinition, tree: Tree, walk: StepWalk, findings: 
         if placed.pointer not in seen:
             seen.add(placed.pointer)
             _step(placed, definition, findings)
-    _compensation(walk, findings)
+    _compensation(definition, walk, findings)
     _timeouts(definition, walk, findings)
     _triggers(tree, walk, findings)
     known = {chain.id for chain in definition.approval_chains}
@@ -335,7 +337,8 @@ def _sub_workflow(
 # -- compensation ------------------------------------------------------------------------------------------------------
 
 
-def _compensation(walk: StepWalk, findings: Findings) -> None:
+def _compensation(definition: WorkflowDefinition, walk: StepWalk, findings: Findings) -> None:
+    _unlimited(definition, walk, findings)
     wanted: dict[str, bool] = {}
     for placed in walk.all:
         if placed.step.compensation is not None:
@@ -348,6 +351,44 @@ def _compensation(walk: StepWalk, findings: Findings) -> None:
                 "Nothing around the step ever undoes it.",
                 "Put it into a `sequential` with `rollbackOnFailure: true`.",
             )
+
+
+def _unlimited(definition: WorkflowDefinition, walk: StepWalk, findings: Findings) -> None:
+    """The time of what is around a compensation is no limit while it undoes: one that waits for ever, nobody hears of."""
+    seen: set[str] = set()
+    for placed in walk.all:
+        if placed.undoes and placed.place.rolled_back and placed.pointer not in seen:
+            seen.add(placed.pointer)
+            if _may_wait_for_ever(placed.step, placed.id, definition, frozenset()):
+                findings.warning(
+                    "compensation_unlimited",
+                    placed.pointer,
+                    "What undoes a step waits here for something outside, for as long as that takes; no time around it is a "
+                    "limit while it does.",
+                    "Give it `timeoutMinutes`: when they are up it fails, and an incident tells an operator.",
+                )
+
+
+def _may_wait_for_ever(
+    given: str | Step, id: str | None, definition: WorkflowDefinition, names: frozenset[str]
+) -> bool:
+    """Whether a step waits, without a limit of time, for what may never come; names followed."""
+    if isinstance(given, str):
+        if given in names or given not in definition.steps:
+            return False
+        return _may_wait_for_ever(definition.steps[given], given, definition, names | {given})
+    id = given.id or id
+    if given.timeout_minutes is not None or id in definition.timeout_config.step_timeouts:
+        return False
+    below: tuple[str | Step, ...] = tuple(each for each in _below(given) if each is not given.compensation)
+    match given:
+        case ExternalStep() | ReceiveStep():
+            return True
+        case SubWorkflowStep():
+            return given.wait_for_completion
+        case ParallelExecution():
+            below = tuple(step for branch in given.branches if branch.timeout_minutes is None for step in branch.steps)
+    return any(_may_wait_for_ever(step, None, definition, names) for step in below)
 
 
 def _can_undo(step: Step, named: Mapping[str, Step]) -> bool:

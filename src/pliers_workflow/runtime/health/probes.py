@@ -159,15 +159,27 @@ class StepsProbe:
 
     name = "steps"
 
-    def __init__(self, worker: StepWorker, external: ExternalTasks) -> None:
+    def __init__(self, thresholds: MonitoringSettings, worker: StepWorker, external: ExternalTasks) -> None:
+        self._thresholds = thresholds
         self._worker = worker
         self._external = external
 
     async def read(self, connection: AnyConnection) -> Reading:
         """Look."""
         running = await read_model.running_steps(connection)
-        here = {"running": self._worker.running, "fetchesWaiting": self._external.waiting}
-        return Reading({"running": running, "thisNode": here})
+        alarms: list[Alarm] = []
+        for type_ in running:
+            alarms += beyond(
+                "steps_take_long", f"A step of the type {type_.type} is held by a worker and does not end; GET /api/v1/steps "
+                "says which, and where. Stop that worker, and the step's retry policy decides.",
+                type_.oldest_seconds, self._thresholds.running_step_age_max, type_.type,
+            )  # fmt: skip
+        details = {
+            "running": {type_.type: type_.running for type_ in running},
+            "oldestSeconds": {type_.type: type_.oldest_seconds for type_ in running},
+            "thisNode": {"running": self._worker.running, "fetchesWaiting": self._external.waiting},
+        }
+        return Reading(details, tuple(alarms))
 
 
 class NodesProbe:

@@ -36,12 +36,14 @@ GROUP BY k.kind HAVING sum(j.due) + sum(j.held) > 0
 ORDER BY k.kind;
 
 -- name: running_steps
--- Steps whose lease lasts, by type (the queue without what follows its colon); of one tenant the first $1 that are due are
--- looked at, among which are those that were claimed first. Served by workflow_jobs_kind_idx.
-SELECT split_part(s.queue, ':', 1) AS type, count(*) AS running
+-- Steps whose lease lasts, by type (the queue without what follows its colon), and for how long the oldest of them has been
+-- due; of one tenant the first $1 that are due are looked at, among which are those that were claimed first. A virtual clock
+-- may stand still for years, so nothing of it takes long. Served by workflow_jobs_kind_idx.
+SELECT split_part(s.queue, ':', 1) AS type, count(*) AS running,
+       extract(epoch FROM now() - min(s.due_at) FILTER (WHERE n.virtual_now IS NULL))::float8 AS oldest_seconds
 FROM tenants n
 CROSS JOIN LATERAL (
-    SELECT w.queue, w.lease_until
+    SELECT w.queue, w.due_at, w.lease_until
     FROM workflow_jobs w
     WHERE w.tenant_id = n.id AND w.kind = 'step' AND w.status = 'ready' AND w.due_at <= coalesce(n.virtual_now, now())
     ORDER BY w.due_at LIMIT $1

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from ..paging import BadCursor, Page
 from .approvals import InboxItem, WorkItemView, inbox, pending_approvals
-from .health import JOB_KINDS, DueJobs, dead_jobs, due_jobs, health, running_steps
+from .health import JOB_KINDS, DueJobs, RunningSteps, dead_jobs, due_jobs, health, running_steps
 from .history import HistoryEntry, Timeline, TimelineEntry, history, timeline
 from .incidents import IncidentFilter, IncidentGroup, IncidentRow, incident_groups, incidents, incidents_of
 from .instances import InstanceView, get_instance, is_visible, list_instances
-from .steps import StepEntry, steps
+from .steps import StepAtWork, StepEntry, steps, steps_at_work
 from .viewer import Reader, Viewer
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "InstanceView",
     "Page",
     "Reader",
+    "RunningSteps",
+    "StepAtWork",
     "StepEntry",
     "Timeline",
     "TimelineEntry",
@@ -45,5 +47,6 @@ __all__ = [
     "pending_approvals",
     "running_steps",
     "steps",
+    "steps_at_work",
     "timeline",
 ]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from .. import queries
 from ..identity import is_uuid
-from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
+from ..paging import LIMIT_MAX, BadCursor, Page, as_instant, as_number, decode_cursor, make_page
 from .instances import is_visible
 from .viewer import FILTERS, ROWS, VISIBLE_TO, Reader, Viewer, with_filters, with_rows
 
 __all__ = ["InboxItem", "WorkItemView", "inbox", "pending_approvals"]
 
 _sql: Final = queries.load("read_approvals", visible_to=VISIBLE_TO, filters=FILTERS, rows=ROWS)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_BEGINNING: Final = datetime(1000, 1, 1, tzinfo=UTC)
 _LOWEST: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -111,12 +110,12 @@ async def inbox(
     if not is_uuid(user_id):
         return Page(())
     limit = max(1, min(limit, LIMIT_MAX))
-    waiting_since, after = _EPOCH - timedelta(days=365_000), _LOWEST
+    waiting_since, after = _BEGINNING, _LOWEST
     if cursor is not None:
         microseconds, after = decode_cursor(cursor, int, str)
-        if not is_uuid(after) or not 0 <= microseconds < 2**58:
+        if not is_uuid(after):
             raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor")
-        waiting_since = _EPOCH + microseconds * _MICROSECOND
+        waiting_since = as_instant(microseconds)
     filters: list[tuple[str, Any]] = []
     # Whoever is asked may see what they are asked about.
     if not viewer.sees_all and viewer.user_id != user_id:
@@ -126,7 +125,7 @@ async def inbox(
     parameters = [*viewer.parameters, user_id, waiting_since, after, list(fields)]
     statement = with_filters(with_rows(_sql.inbox, limit), filters, parameters)
     rows = await reader.fetch(statement, *parameters)
-    return make_page(rows, limit, _inbox_item, lambda row: ((row["created_at"] - _EPOCH) // _MICROSECOND, row["id"]))
+    return make_page(rows, limit, _inbox_item, lambda row: (as_number(row["created_at"]), row["id"]))
 
 
 def _inbox_item(row: Any) -> InboxItem:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from .. import queries
 from .viewer import Reader
 
-__all__ = ["JOB_KINDS", "DueJobs", "dead_jobs", "due_jobs", "health", "running_steps"]
+__all__ = ["JOB_KINDS", "DueJobs", "RunningSteps", "dead_jobs", "due_jobs", "health", "running_steps"]
 
 _sql: Final = queries.load("health")
 
@@ -51,9 +51,18 @@ async def due_jobs(reader: Reader) -> list[DueJobs]:
     return [DueJobs(*row) for row in await reader.fetch(_sql.due_jobs, list(JOB_KINDS), COUNTED_MAX)]
 
 
-async def running_steps(reader: Reader) -> dict[str, int]:
-    """Steps that somebody works on now, on any node or outside, by their type; types of which there are none are left out."""
-    return {row["type"]: row["running"] for row in await reader.fetch(_sql.running_steps, COUNTED_MAX)}
+class RunningSteps(Struct, frozen=True):
+    """The steps of a type that somebody works on now, on any node or outside."""
+
+    type: str
+    running: int
+    #: for how long the oldest of them has been due; None: those of clocks that are moved by hand alone
+    oldest_seconds: float | None
+
+
+async def running_steps(reader: Reader) -> list[RunningSteps]:
+    """What is being worked on, by type; types of which nothing is are left out."""
+    return [RunningSteps(*row) for row in await reader.fetch(_sql.running_steps, COUNTED_MAX)]
 
 
 async def dead_jobs(reader: Reader) -> int:

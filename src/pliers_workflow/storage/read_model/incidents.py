@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from .. import queries
 from ..identity import is_uuid
-from ..paging import LIMIT_MAX, BadCursor, Page, decode_cursor, make_page
+from ..paging import LIMIT_MAX, BadCursor, Page, as_instant, as_number, decode_cursor, make_page
 from .instances import is_visible
 from .viewer import Reader, Viewer
 
 __all__ = ["IncidentFilter", "IncidentGroup", "IncidentRow", "incident_groups", "incidents", "incidents_of"]
 
 _sql: Final = queries.load("read_incidents")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class IncidentFilter(Struct, frozen=True, omit_defaults=True):
@@ -91,9 +89,9 @@ async def incidents(
     before: tuple[Any, ...] = (None, None, None)
     if cursor is not None:
         microseconds, instance_id, incident = decode_cursor(cursor, int, str, str)
-        if not is_uuid(instance_id) or not 0 <= microseconds < 2**58:
+        if not is_uuid(instance_id):
             raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor")
-        before = (_EPOCH + microseconds * _MICROSECOND, instance_id, incident)
+        before = (as_instant(microseconds), instance_id, incident)
     rows = await reader.fetch(
         _sql.open_page if open_only else _sql.page, tenant_id, *wanted.parameters, *before, limit + 1
     )
@@ -116,7 +114,7 @@ async def incidents_of(reader: Reader, viewer: Viewer, instance_id: str) -> list
 
 
 def _key(row: Any) -> tuple[int, str, str]:
-    return ((row["raised_at"] - _EPOCH) // _MICROSECOND, row["instance_id"], row["incident"])
+    return (as_number(row["raised_at"]), row["instance_id"], row["incident"])
 
 
 def _row(row: Any) -> IncidentRow:

@@ -1,22 +1,25 @@
-"""The step runs of an instance, those that are over too: read off its history."""
+"""The step runs of an instance, those that are over too, read off its history; and what is at work in all instances."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import Struct
 
 from .. import canonical, queries
 from ..identity import is_uuid
+from ..paging import LIMIT_MAX, BadCursor, Page, as_instant, as_number, decode_cursor, make_page
 from .instances import is_visible
 from .viewer import VISIBLE_TO, Reader, Viewer
 
-__all__ = ["STEP_EVENTS_MAX", "StepEntry", "steps"]
+__all__ = ["STEP_EVENTS_MAX", "StepAtWork", "StepEntry", "steps", "steps_at_work"]
 
 _sql: Final = queries.load("read_steps", visible_to=VISIBLE_TO)
 #: Events of steps that are read at most; longer lives are read through `history`.
 STEP_EVENTS_MAX: Final = 20_000
+_BEGINNING: Final = datetime(1000, 1, 1, tzinfo=UTC)
+_LOWEST: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class StepEntry(Struct, kw_only=True):
@@ -48,6 +51,73 @@ class StepEntry(Struct, kw_only=True):
     failure: dict[str, Any] | None = None
     #: the instance of a sub-workflow
     child: str | None = None
+
+
+class StepAtWork(Struct, frozen=True, kw_only=True):
+    """A step that a worker is at, or that waits for one."""
+
+    #: of its job
+    id: str
+    instance_id: str
+    #: the step run: `step/7`
+    name: str
+    #: the step's id in the definition
+    step_id: str
+    queue: str
+    workflow: str
+    version: str
+    attempt: int
+    #: when its first attempt was due
+    created_at: datetime
+    #: since when this attempt may be made
+    due_at: datetime
+    #: the node, or the external worker by the name that it gives itself; None: nobody is at it
+    worker: str | None
+    #: until when it is theirs, unless they prolong that
+    lease_until: datetime | None
+
+
+async def steps_at_work(
+    reader: Reader,
+    tenant_id: str,
+    *,
+    age_min: float = 0,
+    workflow: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[StepAtWork]:
+    """
+    Give a page of a tenant's steps that have been due for `age_min` seconds, the longest first: at work, or unclaimed.
+
+    Who may see them is the caller's to ask. Raises `BadCursor`.
+    """
+    limit = max(1, min(limit, LIMIT_MAX))
+    since, after = _BEGINNING, _LOWEST
+    if cursor is not None:
+        microseconds, after = decode_cursor(cursor, int, str)
+        if not is_uuid(after):
+            raise BadCursor("the cursor is none of ours; begin the list anew, without a cursor")
+        since = as_instant(microseconds)
+    rows = await reader.fetch(_sql.at_work, tenant_id, age_min, since, after, workflow, queue, limit + 1)
+    return make_page(rows, limit, _at_work, lambda row: (as_number(row["due_at"]), row["id"]))
+
+
+def _at_work(row: Any) -> StepAtWork:
+    told = dict(row)
+    return StepAtWork(worker=_worker(told.pop("owner")), **told)
+
+
+def _worker(owner: str | None) -> str | None:
+    """
+    Who holds a lease, without what only the holder may know.
+
+    >>> _worker("external:printer-1:00000000000000000000000000000000"), _worker("node-1")
+    ('printer-1', 'node-1')
+    """
+    if owner is None or not owner.startswith("external:"):
+        return owner
+    return owner.removeprefix("external:").rpartition(":")[0]
 
 
 async def steps(reader: Reader, viewer: Viewer, instance_id: str) -> list[StepEntry] | None:

@@ -152,6 +152,40 @@ class StepErrorView(View, frozen=True, kw_only=True):
     details: Json
 
 
+class StepsAtWorkQuery(PageQuery, frozen=True, kw_only=True):
+    """Which steps: all that are given must fit."""
+
+    #: those only that have been due for so long
+    min_age_seconds: Annotated[float, Meta(ge=0, le=315_360_000)] = 0
+    #: name of a workflow
+    workflow: _Text | None = None
+    #: `http`, `plugin:NAME`, `external:TOPIC`
+    queue: Annotated[str, Meta(min_length=1, max_length=300)] | None = None
+
+
+class StepAtWorkView(View, frozen=True, kw_only=True):
+    """A step that a worker is at, or that waits for one."""
+
+    #: of its job; an external task has the same
+    id: str
+    workflow_instance_id: str
+    #: `step/7`
+    step: str
+    step_id: str
+    #: `http`, `plugin:NAME`, `external:TOPIC`
+    queue: str
+    workflow: str
+    version: str
+    attempt: int
+    #: when its first attempt was due, and since when this one is
+    created_at: datetime
+    due_at: datetime
+    #: the node, or the external worker as it calls itself; null: nobody is at it
+    worker: str | None
+    #: until when it is theirs, unless they prolong that
+    lease_until: datetime | None
+
+
 class StepRunView(View, frozen=True, kw_only=True):
     """One passage through a step."""
 
