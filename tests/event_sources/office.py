@@ -86,6 +86,10 @@ class Office:
     async def look(self, source: str) -> dict[str, Any]:
         return dict((await self.admin("GET", f"/event-sources/{source}", status=200)).json())
 
+    async def place(self, source: str) -> Any:
+        """How far it has been read, as that is kept."""
+        return await self.eye.fetchval("SELECT place::text FROM event_sources WHERE id = $1::text::uuid", source)
+
     async def rejects(self, source: str) -> list[dict[str, Any]]:
         found = await self.admin("GET", f"/event-sources/{source}/rejects", status=200)
         return list(found.json()["items"])

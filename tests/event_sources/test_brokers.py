@@ -208,6 +208,33 @@ async def test_nats_loses_the_consumer_of_a_source_that_began_now(
     await office.until(lambda seen: seen["received"] == 2, source)
 
 
+async def test_nats_another_node_goes_on_where_one_was(database: str, stream: Stream) -> None:
+    """The consumer is taken away while no node reads: what came meanwhile is read, and nothing of what was read before."""
+    await stream.publish("P-0", 9)
+    client = await nats.connect(NATS, allow_reconnect=False)
+    async with office_on(database) as office:
+        await office.publish()
+        source = await office.source({**stream.broker, "begin": "now"})
+        while await office.place(source) is None:
+            await asyncio.sleep(0.02)
+        await stream.publish("P-0", 0)
+        await office.parcels({"P-0": 1})
+    await client.jetstream().delete_consumer(stream.name, "pliers")
+    await stream.publish("P-0", 1)
+    async with office_on(database) as office:
+        await office.parcels({"P-0": 2})
+        await office.until(lambda seen: seen["received"] == 2, source)
+    # A stream that is made anew is read from its beginning, though it has come further than the one before.
+    await client.jetstream().delete_stream(stream.name)
+    await stream.open()
+    for number in (2, 3, 4, 5):
+        await stream.publish("P-0", number)
+    async with office_on(database) as office:
+        await office.parcels({"P-0": 6})
+        await office.until(lambda seen: seen["received"] == 6, source)
+    await client.close()
+
+
 # -- RabbitMQ ----------------------------------------------------------------------------------------------------------
 
 
@@ -437,6 +464,38 @@ async def test_redis_loses_the_group_of_a_source_that_began_now(office: Office, 
             await at_once.execute()
         await office.parcels({"P-0": 3})
     await office.until(lambda seen: seen["received"] == 3, source)
+
+
+@pytest.mark.parametrize("begin", ["now", "beginning"])
+async def test_redis_another_node_goes_on_where_one_was(database: str, entries: Entries, begin: str) -> None:
+    """The group is taken away while no node reads: what came meanwhile is read, and nothing of what was read before."""
+    async with office_on(database) as office, Redis.from_url(REDIS) as client:
+        await office.publish()
+        source = await office.source({**entries.broker, "begin": begin})
+        while await office.place(source) is None:
+            await asyncio.sleep(0.02)
+        await entries.publish("P-0", 0)
+        await office.parcels({"P-0": 1})
+        await office.admin("POST", f"/event-sources/{source}/disable", status=200)
+        await client.xgroup_destroy(entries.name, "pliers")
+        await entries.publish("P-0", 1)
+    async with office_on(database) as office:
+        await office.admin("POST", f"/event-sources/{source}/enable", status=200)
+        await office.parcels({"P-0": 2})
+        await office.until(lambda seen: seen["received"] == 2, source)
+
+
+async def test_a_source_that_reads_something_else_begins_there(office: Office, entries: Entries) -> None:
+    """The place in one stream says nothing of another; a change of how it is read keeps it."""
+    source = await office.source({**entries.broker, "begin": "now"})
+    while await office.place(source) is None:
+        await asyncio.sleep(0.02)
+    for change, kept in (({"field": "body"}, True), ({"stream": f"{entries.name}:2"}, False)):
+        broker = {**entries.broker, "begin": "now", **change}
+        await office.admin("POST", f"/event-sources/{source}/disable", status=200)
+        body = {"name": "post", "broker": broker, "enabled": False}
+        await office.admin("PUT", f"/event-sources/{source}", body, status=200)
+        assert (await office.place(source) is not None) is kept
 
 
 async def test_redis_goes_away(database: str, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -68,10 +69,17 @@ Broker: TypeAlias = NatsBroker | RabbitMqBroker | RedisBroker | KafkaBroker
 
 SECRETS: Final = Secrets[Broker](Broker)
 
+#: fields that say what is read, and from where on
+_WHAT: Final = ("url", "servers", "stream", "consumer", "subject", "queue", "group", "topic", "begin")
 #: a name in NATS, and a subject with its wildcards
 _NATS_NAME: Final = re.compile(r"[^\s.*>/\\]+")
 _SUBJECT: Final = re.compile(r"[^\s.>]+(\.[^\s.>]+)*(\.>)?|>")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def what_is_read(broker: Mapping[str, Any]) -> dict[str, Any]:
+    """That part of a source's configuration of which it has a place: it goes on there when anything else is changed."""
+    return {name: broker[name] for name in _WHAT if name in broker}
 
 
 def check(broker: Broker, guard: Guard) -> list[Finding]:

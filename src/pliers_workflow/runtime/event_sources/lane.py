@@ -19,7 +19,7 @@ import asyncpg
 import structlog
 from msgspec import Struct, field
 
-from pliers_workflow.storage import queries
+from pliers_workflow.storage import canonical, queries
 
 from ..answers import EngineError
 from ..brokers.secrets import MASK
@@ -28,7 +28,7 @@ from ..feed.cursors import LaneLost, Move
 from ..feed.held import HeldLane
 from . import rejects
 from .plain import BadMessage, CompiledMapping
-from .readers.port import BrokerError, BrokerMessage, BrokerReader
+from .readers.port import BrokerError, BrokerMessage, BrokerReader, Place
 from .reading import read
 from .rejects import Rejected
 
@@ -68,6 +68,8 @@ class SourceWork(Struct, frozen=True, eq=False):
     source_id: str
     revision: int
     mapping: CompiledMapping | None
+    #: what is read, of which it has a place (JSON)
+    what: str
     #: secrets of the broker, which no message of an error may show
     hidden: tuple[str, ...]
     #: a reader of the broker, not connected yet
@@ -98,6 +100,9 @@ class SourceLane(HeldLane):
         #: counted and not written down yet
         self._received = 0
         self._rejected = 0
+        #: how far it has been read; None: not looked up yet
+        self._place: Place | None = None
+        self._noted_place: Any = None
         self._noted_at = time.monotonic()
         self.begin()
 
@@ -108,6 +113,7 @@ class SourceLane(HeldLane):
             while True:
                 broker = self._work.open()
                 try:
+                    broker.place = await self._kept_place()
                     await self._finish()
                     await self._read_on(broker)
                 except LaneLost:
@@ -134,13 +140,23 @@ class SourceLane(HeldLane):
         task.add_done_callback(self._work.closing.discard)
         return task
 
+    async def _kept_place(self) -> Place:
+        """Where whoever read before has come to; from then on this lane knows it best."""
+        if self._place is None:
+            work = self._work
+            self._noted_place = await work.pool.fetchval(_sql.get_place, work.tenant_id, work.source_id)
+            self._place = Place(self._noted_place)
+        return self._place
+
     async def _finish(self) -> None:
         """Carry out what whoever read before has committed and not carried out: it came first."""
         work = self._work
         await self._carry_out(await work.inbox.owed_by_source(work.tenant_id, work.source_id))
 
     async def _read_on(self, broker: BrokerReader) -> None:
-        if (delay := await broker.open()) > 0:
+        delay = await broker.open()
+        await self._note()  # where it begins, before it has read anything
+        if delay > 0:
             await asyncio.sleep(delay)
         while True:
             messages = await broker.read(_WAIT)
@@ -258,11 +274,16 @@ class SourceLane(HeldLane):
         self._failures = 0
 
     async def _note(self) -> None:
-        """Write down how much has come."""
+        """Write down how much has come, and how far it has been read: what is read again for want of it is known."""
         self._noted_at = time.monotonic()
         received, rejected = self._received, self._rejected
-        if received or rejected:
+        place = None if self._place is None else self._place.after
+        if received or rejected or place != self._noted_place:
             work = self._work
-            await work.pool.execute(_sql.note_taken, work.tenant_id, work.source_id, received, rejected)
+            await work.pool.execute(
+                _sql.note_taken, work.tenant_id, work.source_id, received, rejected,
+                canonical.encode_loose(place).decode(), work.what,
+            )  # fmt: skip
             self._received -= received
             self._rejected -= rejected
+            self._noted_place = place

@@ -114,7 +114,13 @@ class EventSources:
                 configuration, secrets = _split(complete)
                 try:
                     await connection.execute(
-                        _sql.replace_source, tenant, source_id, wanted.name, configuration, wanted.enabled
+                        _sql.replace_source,
+                        tenant,
+                        source_id,
+                        wanted.name,
+                        configuration,
+                        wanted.enabled,
+                        canonical.encode(kinds.what_is_read(kinds.SECRETS.split(complete.broker)[0])).decode(),
                     )
                 except asyncpg.UniqueViolationError:
                     raise _name_taken(wanted.name) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import structlog
 
-from pliers_workflow.storage import queries
+from pliers_workflow.storage import canonical, queries
 
 from ..feed import Reader
 from ..feed.revised import RevisedReaders
@@ -16,7 +16,6 @@ from . import kinds
 from .lane import SourceLane, SourceWork
 from .plain import mapping_of
 from .readers.opening import open_reader
-from .readers.port import Place
 
 if TYPE_CHECKING:
     import asyncpg
@@ -83,12 +82,8 @@ class SourceServer:
         broker = kinds.SECRETS.join(row["configuration"]["broker"], row["secrets"])
         settings, batch_size = self._settings, int(row["configuration"]["batchSize"])
 
-        place = Place()
-
         def opened() -> Any:
-            made = open_reader(broker, self._outbound.guard, batch_size=batch_size, timeout=settings.timeout)
-            made.place = place
-            return made
+            return open_reader(broker, self._outbound.guard, batch_size=batch_size, timeout=settings.timeout)
 
         try:
             opened()
@@ -102,6 +97,7 @@ class SourceServer:
                 source_id=source_id,
                 revision=row["revision"],
                 mapping=mapping_of(row["configuration"], source_id),
+                what=canonical.encode(kinds.what_is_read(row["configuration"]["broker"])).decode(),
                 hidden=tuple(map(str, row["secrets"].values())),
                 open=opened,
                 pool=self._pool,

@@ -33,10 +33,12 @@ WHERE s.tenant_id = $1 AND ($2::text IS NULL OR s.id > $2::text::uuid)
 ORDER BY s.id LIMIT $3;
 
 -- name: replace_source
--- What went wrong with it as it was says nothing of it as it is.
+-- What went wrong with it as it was says nothing of it as it is; nor does how far it was read, unless it reads
+-- the same ($6).
 UPDATE event_sources
 SET name = $3, configuration = $4::text::jsonb, enabled = $5, revision = revision + 1, updated_at = now(),
-    failing_since = NULL, last_error = NULL
+    failing_since = NULL, last_error = NULL,
+    place = CASE WHEN configuration -> 'broker' @> $6::text::jsonb THEN place END
 WHERE tenant_id = $1 AND id = $2::text::uuid;
 
 -- name: set_enabled
@@ -59,11 +61,16 @@ WHERE s.enabled;
 SELECT true FROM feed_lanes
 WHERE reader = $1 AND lane = 0 AND fencing_token = $2 AND lease_owner IS NOT NULL FOR SHARE;
 
+-- name: get_place
+SELECT place FROM event_sources WHERE tenant_id = $1 AND id = $2::text::uuid;
+
 -- name: note_taken
--- How many messages were taken in and rejected since it was noted last.
+-- How many messages were taken in and rejected since it was noted last, and how far it has been read ($6: what it reads;
+-- it may have been changed meanwhile, and that is the place in something else).
 UPDATE event_sources SET
     received = received + $3, rejected = rejected + $4,
-    received_at = CASE WHEN $3::bigint + $4::bigint > 0 THEN now() ELSE received_at END
+    received_at = CASE WHEN $3::bigint + $4::bigint > 0 THEN now() ELSE received_at END,
+    place = CASE WHEN configuration -> 'broker' @> $6::text::jsonb THEN nullif($5::text::jsonb, 'null') ELSE place END
 WHERE tenant_id = $1 AND id = $2::text::uuid;
 
 -- name: note_failure

@@ -20,6 +20,7 @@ from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
+    from nats.js.api import StreamInfo
 
     from ...outbound.guard import Guard
     from ..kinds import NatsBroker
@@ -41,6 +42,8 @@ class NatsReader(BrokerReader):
         self._client: NatsClient | None = None
         self._subscription: Any = None
         self._looked_at = time.monotonic()
+        #: when the stream was made, as the server says it
+        self._created = ""
 
     async def _open(self) -> float:
         broker = self._broker
@@ -50,14 +53,15 @@ class NatsReader(BrokerReader):
             stream = await jetstream.stream_info(broker.stream)
         except nats.js.errors.NotFoundError:
             raise BrokerError(f"There is no stream {broker.stream}; make it.") from None
+        self._created = "" if stream.created is None else stream.created.isoformat()
         try:
             info = await jetstream.consumer_info(broker.stream, broker.consumer)
         except nats.js.errors.NotFoundError:
-            info = await jetstream.add_consumer(broker.stream, self._wanted(stream.state.last_seq))
-            if self.place.after is None:
-                self.place.after = stream.state.last_seq
+            info = await jetstream.add_consumer(broker.stream, self._wanted(stream))
+            if self.place.after is None and broker.begin == "now":
+                self._at(stream.state.last_seq)
         if self.place.after is None and info.ack_floor is not None:
-            self.place.after = info.ack_floor.stream_seq
+            self._at(info.ack_floor.stream_seq)
         config = info.config
         if config is None or config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
             raise BrokerError(
@@ -66,16 +70,17 @@ class NatsReader(BrokerReader):
         self._subscription = await jetstream.pull_subscribe_bind(consumer=broker.consumer, stream=broker.stream)
         return float(config.ack_wait or 30.0) if info.num_ack_pending else 0.0
 
-    def _wanted(self, last: int) -> ConsumerConfig:
+    def _at(self, sequence: int) -> None:
+        """So far it has been read. With the stream's birth, because one that is made anew counts anew."""
+        self.place.after = {"sequence": sequence, "created": self._created}
+
+    def _wanted(self, stream: StreamInfo) -> ConsumerConfig:
         broker, after = self._broker, self.place.after
-        if broker.begin == "beginning":
-            begin, first = DeliverPolicy.ALL, None
-        elif after is None:
-            begin, first = DeliverPolicy.NEW, None
-        elif after > last:  # a stream that was made anew: of that nothing was read
-            begin, first = DeliverPolicy.ALL, None
-        else:
-            begin, first = DeliverPolicy.BY_START_SEQUENCE, after + 1
+        begin, first = DeliverPolicy.ALL, None
+        if after is None:
+            begin = DeliverPolicy.ALL if broker.begin == "beginning" else DeliverPolicy.NEW
+        elif after["created"] == self._created and after["sequence"] <= stream.state.last_seq:
+            begin, first = DeliverPolicy.BY_START_SEQUENCE, after["sequence"] + 1
         return ConsumerConfig(
             durable_name=broker.consumer,
             ack_policy=AckPolicy.EXPLICIT,
@@ -113,7 +118,7 @@ class NatsReader(BrokerReader):
         assert self._client is not None
         for message in messages:
             await message.handle.ack()
-            self.place.after = message.handle.metadata.sequence.stream
+        self._at(messages[-1].handle.metadata.sequence.stream)
         await self._client.flush(timeout=max(1, round(self.timeout)))
 
     async def _close(self) -> None:

@@ -52,13 +52,14 @@ class BrokerMessage(Struct, frozen=True):
 
 class Place(Struct):
     """
-    How far a source has been read by this node: what outlives one connection.
+    How far a source has been read, by whichever node: kept with the source, so it outlives connections and nodes.
 
-    A source that begins with what comes `now` begins once. When somebody takes its consumer or group away, it goes on from
-    here, and not from the moment at which it is made anew: what came in between would be lost.
+    A source begins once. When somebody takes its consumer or group away, whoever reads next goes on from here: from the
+    moment at which it is made anew, what came in between would be lost; from the beginning, what is no longer known for a
+    duplicate would act again.
     """
 
-    #: what was acknowledged last, by the broker's own count; None: nothing is known
+    #: what was taken in last, by the broker's own count, as JSON; None: nobody has read it
     after: Any = None
 
 

@@ -55,11 +55,9 @@ class RedisReader(BrokerReader):
     async def _begin(self) -> str:
         """Where a group begins that is missing."""
         assert self._client is not None
-        if self._broker.begin == "beginning":
-            return "0"
         after = self.place.after
         if after is None:
-            return "$"
+            return "0" if self._broker.begin == "beginning" else "$"
         try:
             stream = await self._client.xinfo_stream(self._broker.stream)
         except ResponseError:  # there is none any more
