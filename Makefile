@@ -62,6 +62,13 @@ test: check ## Checks and all tests, with a real PostgreSQL (under 15 minutes on
 test-fast: $(READY) ## The pure packages only: seconds, no database
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" tests/definition tests/interpreter tests/properties tests/conformance $(ARGS)
 
+# How many times as long random tests try.
+TIMES ?= 20
+
+.PHONY: properties
+properties: $(READY) ## The random tests of the interpreter, TIMES as long: make properties TIMES=100
+	PLIERS_TEST_EFFORT=$(TIMES) $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 3600 tests/properties $(ARGS)
+
 .PHONY: conformance
 conformance: $(READY) ## The statechart cases of a folder through our definitions: make conformance CASES=folder
 	$(BIN)/python -m tests.conformance.run $(CASES)

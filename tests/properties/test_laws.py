@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
 from pliers_workflow.definition.chart import Chart, State
@@ -24,18 +24,13 @@ from pliers_workflow.interpreter.outcome import Outcome
 from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.interpreter.simulation import Simulation
 from tests.properties.charts import documents, orders
+from tests.properties.effort import tries
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _instance = msgspec.json.Decoder(Instance, float_hook=Decimal)
 _events = msgspec.json.Decoder(tuple[Event, ...], float_hook=Decimal)
 
-quick = settings(
-    max_examples=60,
-    deadline=None,
-    # A seed does not shrink to anything smaller, and trying takes minutes.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+quick = tries(60)
 
 
 @pytest.fixture(autouse=True, scope="module")

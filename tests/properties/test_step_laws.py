@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
 from pliers_workflow.definition.compiler import compile_definition
@@ -24,18 +24,14 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.interpreter.simulation import Simulation
 from pliers_workflow.interpreter.step_runs import IN_FLIGHT, StepRun
 from pliers_workflow.interpreter.steps.runs import OUTSIDE
+from tests.properties.effort import tries
 from tests.properties.step_charts import documents, happenings
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _instance = msgspec.json.Decoder(Instance, float_hook=Decimal)
 _events = msgspec.json.Decoder(tuple[Event, ...], float_hook=Decimal)
 
-quick = settings(
-    max_examples=120,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+quick = tries(120)
 lists = st.lists(happenings(), min_size=5, max_size=30)
 
 

@@ -105,7 +105,8 @@ def step_completed(instance: Instance, event: StepCompleted, at: datetime) -> No
 
 def _with_child_ended(parent: StepRun, run: StepRun, ended: Ended, collected: bool) -> StepRun:
     if run.branch is not None:
-        kept = ended if collected else replace(ended, output=None)
+        # A branch whose only step failed is over as one is whose last step did: that was passed over.
+        kept = Ended("completed", ended.output if collected else None)
         return replace(parent, ended={**parent.ended, run.branch: kept})
     if run.index is not None:
         if collected:

@@ -318,3 +318,37 @@ def test_a_join_that_does_not_need_it_waits_for_an_undoing() -> None:
     assert jobs(run) == ["undo_flight"]
     accepted(run.complete("undo_flight"))
     assert (undone(run), jobs(run)) == (["flight"], ["next"])
+
+
+def test_a_compensation_at_work_is_not_begun_again_by_the_sequence_around_it() -> None:
+    """That may have repaid already: the outer sequence waits, then undoes what the inner one had left to do."""
+    inner = trip(undoable("flight"), call("pay"))
+    limited = {"type": "conditional", "condition": "true", "timeoutMinutes": 5, "trueBranch": {"steps": [inner]}}
+    run = at_work(trip(undoable("visa"), limited, id="outer"))
+    for name in ("visa", "flight"):
+        accepted(run.complete(name))
+    accepted(run.fail("pay"))
+    (attempt,) = run.jobs
+    run.advance(LATER)
+    assert list(run.jobs) == [attempt]
+    accepted(run.complete("undo_flight"))
+    assert jobs(run) == ["undo_visa"]
+    accepted(run.complete("undo_visa"))
+    assert (undone(run), incident(run).step_id) == (["flight", "visa"], "outer")
+
+
+def test_a_sequence_whose_time_is_up_waits_for_an_undoing_inside() -> None:
+    """Everything else in it is given up at once; then it undoes what is left to undo."""
+    inner = trip(undoable("flight"), call("pay"))
+    both = {"type": "parallel", "branches": [{"id": "a", "steps": [inner]},
+                                             {"id": "b", "steps": [undoable("hotel"), call("other")]}]}  # fmt: skip
+    run = at_work(trip(both, id="outer", timeoutMinutes=5))
+    for name in ("flight", "hotel"):
+        accepted(run.complete(name))
+    accepted(run.fail("pay"))
+    run.advance(LATER)
+    assert jobs(run) == ["undo_flight"]
+    accepted(run.complete("undo_flight"))
+    assert jobs(run) == ["undo_hotel"]
+    accepted(run.complete("undo_hotel"))
+    assert (undone(run), incident(run).code, incident(run).step_id) == (["flight", "hotel"], "TIMEOUT", "outer")

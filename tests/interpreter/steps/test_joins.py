@@ -130,6 +130,17 @@ def test_continue_lets_the_others_decide() -> None:
     assert jobs(run) == ["a", "b"]
 
 
+@pytest.mark.parametrize("wait", ["all", "any", "majority"])
+@pytest.mark.parametrize("first", [[], [{"type": "emit", "eventType": "begun"}]], ids=["alone", "last"])
+def test_a_branch_whose_last_failure_is_passed_over_has_completed(wait: str, first: list[Any]) -> None:
+    """Whether that step stands alone in it or others come before."""
+    branch = {"id": "a", "steps": [*first, call("try", continueOnError=True)]}
+    both = {"type": "parallel", "waitStrategy": wait, "branches": [branch], "outputMapping": {"got": "output"}}
+    run = at_work(both)
+    accepted(run.fail("try"))
+    assert (status(run), data(run)) == ("completed", {"got": {"a": None}})
+
+
 def test_branches_whose_condition_is_false_do_not_count() -> None:
     """*Multi-choice* and *structured synchronising merge*."""
     step = parallel("a", "b", "c")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ..events import StepFailed
 from ..step_view import lineage
-from .runs import cancel, children, run_at_work
+from .runs import cancel, cancel_below, children, run_at_work, undoing_below
 
 if TYPE_CHECKING:
     from ..draft import Draft
@@ -25,8 +25,11 @@ def undo(draft: Draft, run_id: str) -> None:
     Meanwhile something around it or beside it may have failed, or a join may be complete.
     """
     run = run_at_work(draft, run_id)
-    if run is None or run.status != "undoing" or children(draft, run):
+    if run is None or run.status != "undoing" or undoing_below(draft, run):
         return
+    if any(each.undoes is not None for each in children(draft, run)) or ("undo", run_id) in (draft.agenda or ()):
+        return  # one is at work, or will be looked for again before this one could begin
+    cancel_below(draft, run, "failed")  # in what is left there a sequence was still being undone
     machine = draft.instance.machine
     inside = [undo.number for undo in machine.undo.values() if run.id in undo.within]
     if inside:
@@ -42,8 +45,10 @@ def undo(draft: Draft, run_id: str) -> None:
     for each in machine.steps.values():
         if each.status == "failed" and each.id not in queued:
             draft.later("propagate", each.id)
-    if any(each.status == "failed" for each in above):
+    if any(each.status in ("failed", "undoing") for each in above):
         cancel(draft, run, "failed")
+        for each in above:
+            draft.later("undo", each.id)
         return
     for each in above:
         draft.later("go_on", each.id)

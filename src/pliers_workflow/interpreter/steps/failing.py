@@ -164,7 +164,7 @@ def fail(draft: Draft, run_id: str, failure: StepFailure, abandoned: bool = True
     if (
         isinstance(work, Sequential) and work.rollback and run.held is None
     ):  # its time is up; a result can be applied yet
-        cancel_below(draft, run, "failed")
+        give_up_below(draft, run)
         draft.emit(RollbackStarted(run.id, run.step_id, failure))
         draft.later("undo", run.id)
         return
@@ -180,10 +180,8 @@ def propagate(draft: Draft, run_id: str) -> None:
         return
     failure = run.failure
     handler = _handler(draft, run, failure)
-    if handler is None or handler.kind != "rolls_back":  # what is undone goes on where more is undone
-        given_up = run if handler is None else draft.instance.machine.steps[handler.run]
-        if undoing_below(draft, given_up):
-            return  # `compensating` comes back to it
+    if undoing_below(draft, run if handler is None else draft.instance.machine.steps[handler.run]):
+        return  # `compensating` comes back to it
     if handler is None:
         raise_incident(draft, failure.run, failure)
         return
