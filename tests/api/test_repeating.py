@@ -61,6 +61,40 @@ async def test_a_key_with_another_body_is_refused(company: World) -> None:
     assert (await ada("GET", at)).json()["instanceData"]["note"] == "a"
 
 
+async def test_a_refusal_keeps_no_key(company: World) -> None:
+    """What was refused may be accepted later under its key, with another body even; what was accepted is given again."""
+    ada, mia = company.callers["ada"], company.callers["mia"]
+    at = f"/workflow-instances/{(await company.start('ada', {'amount': 0}))['id']}"
+    key = {"Idempotency-Key": "k"}
+    for _ in range(2):
+        refused = await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=key, status=409)
+        assert refused.json()["code"] == "guard_failed"
+    await mia("POST", f"{at}/approve", headers=key, status=404)
+    await ada("PUT", at, {"patch": {"amount": 5}}, status=200)
+    accepted = await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=key, status=200)
+    await mia("POST", f"{at}/approve", headers=key, status=200)
+    again = await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=key, status=200)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (again.json()["revision"], again.json()["currentState"]) == (accepted.json()["revision"], "review")
+    await ada("PUT", at, {"patch": {"amount": -1}}, headers=key, status=409)
+    await company.admin("PUT", "/workflows/expense", {**EXPENSE, "version": "x"}, headers=key, status=422)
+    await company.admin("PUT", "/workflows/expense", {**EXPENSE, "version": "1.0.1"}, headers=key, status=200)
+
+
+async def test_a_late_copy_is_kept_out_by_the_revision(company: World) -> None:
+    """A refusal is final for who sends If-Match: once anything has happened, a copy that comes late is 412."""
+    ada = company.callers["ada"]
+    at = f"/workflow-instances/{(await company.start('ada', {'amount': 0}))['id']}"
+    headers = {"Idempotency-Key": "k", "If-Match": (await ada("GET", at)).headers["etag"]}
+    await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=headers, status=409)
+    await ada("PUT", at, {"patch": {"amount": 5}}, status=200)
+    await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=headers, status=412)
+    headers["If-Match"] = (await ada("GET", at)).headers["etag"]
+    for replayed in None, "true":
+        accepted = await ada("POST", f"{at}/advance", {"trigger": "submit"}, headers=headers, status=200)
+        assert accepted.headers.get("idempotency-replayed") == replayed
+
+
 async def test_the_order_of_keys_in_a_body_does_not_matter(company: World) -> None:
     """The same body written differently is the same request."""
     ada = company.callers["ada"]

@@ -33,7 +33,8 @@ carry the permissions `author`, `publisher`, `operator`, `auditor`, `events`, `w
 group, `detail` says what to do next, and `type` leads to an explanation.
 
 **Repeating safely.** Send an `Idempotency-Key` with a mutating call: repeated with the same key and body it takes effect
-once, and the first answer is given again. A refusal keeps nothing: the same call may be accepted when its time has come.
+once, and the first answer is given again. A refusal keeps nothing, not even its key: the same call, or another one under that
+key, may be accepted when its time has come.
 
 **Lost updates.** Single resources have an `ETag`, their revision and a digest of the answer. Send it back as `If-Match`, and a
 stale revision is refused with 412; as `If-None-Match`, and an answer that would be the same, to the byte and to you, is 304.
