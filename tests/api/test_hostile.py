@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
+from pliers_workflow.api import dispatcher
 from pliers_workflow.runtime.answers import Overloaded
 from tests.api.world import EXPENSE, World
 
@@ -222,6 +224,24 @@ async def test_a_revoked_token_is_useless(company: World) -> None:
     me = (await caller("GET", "/me", status=200)).json()
     await company.admin("DELETE", f"/tokens/{me['tokenId']}", status=200)
     await caller("GET", "/me", status=401)
+
+
+@pytest.mark.parametrize("how", ["token", "user"])
+async def test_who_is_put_out_while_their_body_comes(company: World, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A body may come for half an hour: its sender is asked for again when it is there, and nothing is done for nobody."""
+    monkeypatch.setattr(dispatcher, "_SLOW", -1)
+    at = f"/workflow-instances/{(await company.start('ada'))['id']}"
+    ada = company.callers["ada"]
+    token_id = (await ada("GET", "/me", status=200)).json()["tokenId"]
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"trigger": '
+        await company.admin("DELETE", f"/tokens/{token_id}" if how == "token" else "/users/ada", status=200)
+        yield b'"submit"}'
+
+    refused = await ada("POST", f"{at}/advance", content=slowly(), headers=JSON, status=401)
+    assert refused.json()["code"] == "invalid_token"
+    assert (await company.admin("GET", at, status=200)).json()["revision"] == 1
 
 
 async def test_another_tenant_s_ids_are_not_there(company: World) -> None:

@@ -256,7 +256,7 @@ async def test_a_fetch_that_waits_ends_with_its_caller_and_with_the_node(shop: P
     tasks, gone = shop.engine.external_tasks, asyncio.Event()
 
     async def fetch() -> Any:
-        return await tasks.fetch("default", ["printing"], "w", room=1, lease=60, wait=20, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
+        return await tasks.fetch("default", ["printing"], "w", room=1, lease=60, wait=20, admit=anybody, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
 
     first = asyncio.create_task(fetch())
     while tasks.waiting == 0:
@@ -288,7 +288,7 @@ async def test_what_was_claimed_for_a_caller_who_has_gone(
         return steps
 
     async def fetch() -> Any:
-        return await tasks.fetch("default", ["printing"], "w", room=9, lease=60, wait=20, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
+        return await tasks.fetch("default", ["printing"], "w", room=9, lease=60, wait=20, admit=anybody, gone=gone.wait)  # type: ignore[arg-type]  # what it gives does not matter
 
     if not waits:
         await shop.begin()
@@ -304,6 +304,46 @@ async def test_what_was_claimed_for_a_caller_who_has_gone(
     (task,) = await shop.fetch(waitSeconds=2)
     assert task["attempt"] == 1
     await shop.say(task, "complete", 204, output={"pages": 1})
+
+
+@pytest.mark.parametrize("how", ["token", "user"])
+async def test_who_is_put_out_while_waiting_gets_nothing(shop: Print, how: str) -> None:
+    """A token that is revoked, a person who is made inactive: the fetch that waits is refused, the task another's at once."""
+    leaver = await shop.person("printer", ("worker",))
+    body = {"topics": ["printing"], "workerId": "leaver", "waitSeconds": 20}
+    fetching = asyncio.create_task(leaver("POST", "/external-tasks/fetch", body))
+    await waiting(shop, 1)
+    if how == "token":
+        token_id = (await leaver("GET", "/me", status=200)).json()["tokenId"]
+        await shop.admin("DELETE", f"/tokens/{token_id}", status=200)
+    else:
+        await shop.admin("DELETE", "/users/printer", status=200)
+    instance = await shop.begin()
+    refused = await asyncio.wait_for(fetching, 5)
+    assert (refused.status_code, refused.json()["code"]) == (401, "invalid_token")
+    answer = await shop.admin("POST", "/external-tasks/fetch", {**body, "waitSeconds": 0}, status=200)
+    (task,) = answer.json()["tasks"]
+    assert (task["workflowInstanceId"], task["attempt"]) == (instance, 1)
+
+
+async def test_a_task_outlasts_the_token_it_was_fetched_with(shop: Print) -> None:
+    """Whoever is put out holds and settles no task; with another token the same worker goes on where it was."""
+    instance = await shop.begin()
+    (task,) = await shop.fetch()
+    token_id = (await shop.worker("GET", "/me", status=200)).json()["tokenId"]
+    await shop.admin("DELETE", f"/tokens/{token_id}", status=200)
+    for what in "heartbeat", "give-back", "complete", "fail":
+        await shop.say(task, what, 401)
+    shop.worker = await shop.person("printer")
+    await shop.say(task, "complete", 403)
+    shop.worker = await shop.person("printer", ("worker",))
+    await shop.say(task, "heartbeat", 200)
+    await shop.say(task, "complete", 204, output={"pages": 1})
+    assert (await shop.look(instance))["status"] == "completed"
+
+
+async def anybody() -> None:
+    """Let everybody in."""
 
 
 async def waiting(shop: Print, count: int) -> None:

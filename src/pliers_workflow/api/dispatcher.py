@@ -8,6 +8,8 @@ whatever went wrong, and `sending`, which writes what all answers have in common
 
 from __future__ import annotations
 
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -36,6 +38,8 @@ _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 _REPLAYED: Final = (b"idempotency-replayed", b"true")
 _BEARER: Final = (b"www-authenticate", b'Bearer realm="pliers"')
 _BEARER_INVALID: Final = (b"www-authenticate", b'Bearer realm="pliers", error="invalid_token"')
+#: seconds that a body may take without its sender's token being checked again: a body may come for half an hour
+_SLOW: Final = 1.0
 #: nobody: for endpoints that are open
 _NOBODY: Final = Principal("", "", "")
 
@@ -153,18 +157,8 @@ class Dispatcher:
         headers: dict[bytes, bytes],
         receive: Receive,
     ) -> Reply:
-        principal = await self._authenticate(endpoint, headers.get(b"authorization"))
-        for value, pattern in zip(values, endpoint.patterns, strict=True):
-            if not pattern.fullmatch(value):
-                raise ApiError("not_found")
-        if endpoint.permissions and not principal.may(*endpoint.permissions):
-            needed = (*endpoint.permissions, "admin") if "admin" not in endpoint.permissions else endpoint.permissions
-            await self.engine.audit.denied(principal, endpoint.operation_id, f"path:{path}", needed)
-            raise ApiError(
-                "permission_missing",
-                f"This needs a token with {' or '.join(needed)}; ask an administrator for one.",
-                details={"anyOf": list(needed)},
-            )
+        admit = partial(self._admit, endpoint, values, path, headers.get(b"authorization"))
+        principal = await admit()
         arguments: dict[str, Any] = dict(zip(endpoint.path_names, values, strict=True))
 
         query_string: bytes = scope["query_string"]
@@ -185,13 +179,16 @@ class Dispatcher:
                 retry_after = self.engine.overloaded()
                 if retry_after is not None:
                     raise Overloaded(retry_after)
+            begun = monotonic()
             if endpoint.body_decoder is not None:
                 body = arguments["body"] = await self._body(endpoint, scope, headers, receive)
             elif endpoint.takes_raw:
                 body = arguments["raw"] = await self._raw(headers, receive)
+            if monotonic() - begun > _SLOW:
+                principal = await admit()
         call = Call(
             self.engine, principal, method=method, path=path, base=base, if_match=if_match, key=key, body=body,
-            receive=receive,
+            admit=admit, receive=receive,
         )  # fmt: skip
         if key is None or endpoint.executes:
             return await endpoint.handler(call, **arguments)
@@ -200,6 +197,22 @@ class Dispatcher:
         known = await idempotency.known(self.engine.pool, principal.tenant_id, call.request)
         reply = await endpoint.handler(call, **arguments)
         return reply if known is None else structs.replace(reply, replayed=True)
+
+    async def _admit(self, endpoint: Endpoint, values: list[str], path: str, authorization: bytes | None) -> Principal:
+        """Who asks. Raises ApiError where they may not, or where there can be nothing at this address."""
+        principal = await self._authenticate(endpoint, authorization)
+        for value, pattern in zip(values, endpoint.patterns, strict=True):
+            if not pattern.fullmatch(value):
+                raise ApiError("not_found")
+        if endpoint.permissions and not principal.may(*endpoint.permissions):
+            needed = (*endpoint.permissions, "admin") if "admin" not in endpoint.permissions else endpoint.permissions
+            await self.engine.audit.denied(principal, endpoint.operation_id, f"path:{path}", needed)
+            raise ApiError(
+                "permission_missing",
+                f"This needs a token with {' or '.join(needed)}; ask an administrator for one.",
+                details={"anyOf": list(needed)},
+            )
+        return principal
 
     async def _authenticate(self, endpoint: Endpoint, authorization: bytes | None) -> Principal:
         if authorization is None:

@@ -125,7 +125,7 @@ _hash_encode: Final = msgspec.json.Encoder(decimal_format="number", order="sorte
 class Call:
     """One request on its way through an endpoint."""
 
-    __slots__ = ("base", "body", "engine", "if_match", "key", "method", "path", "principal", "receive")
+    __slots__ = ("admit", "base", "body", "engine", "if_match", "key", "method", "path", "principal", "receive")
 
     def __init__(
         self,
@@ -138,6 +138,7 @@ class Call:
         if_match: int | None,
         key: str | None,
         body: Any,
+        admit: Callable[[], Awaitable[Principal]],
         receive: Receive,
     ) -> None:
         self.engine = engine
@@ -152,6 +153,8 @@ class Call:
         #: the Idempotency-Key
         self.key = key
         self.body = body
+        #: asks again whether the caller may, for calls that wait; raises ApiError, as at the beginning
+        self.admit = admit
         #: what the connection says next; the body has been read
         self.receive = receive
 

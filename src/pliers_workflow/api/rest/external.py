@@ -39,12 +39,12 @@ async def fetch_external_tasks(call: Call, body: FetchInput) -> Reply:
     Take tasks of some topics, for as long as a lease lasts; no other worker gets them meanwhile.
 
     With `waitSeconds` the answer comes as soon as there is something to do; where too many wait already, a fetch that would
-    have to wait is answered 429. This call keeps no Idempotency-Key: tasks
+    have to wait is answered 429, and one whose token stops working meanwhile 401. This call keeps no Idempotency-Key: tasks
     whose answer was lost come back when their lease has lapsed, as the step's retry policy has it.
     """
     tasks = await call.engine.external_tasks.fetch(
         call.principal.tenant_id, body.topics, body.worker_id, room=body.max_tasks, lease=body.lease_seconds,
-        wait=body.wait_seconds, gone=call.gone,
+        wait=body.wait_seconds, admit=call.admit, gone=call.gone,
     )  # fmt: skip
     return Reply(FetchedView(tasks=[_task(task) for task in tasks]))
 

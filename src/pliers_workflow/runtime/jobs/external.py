@@ -148,13 +148,15 @@ class ExternalTasks:
         room: int,
         lease: float,
         wait: float,
+        admit: Callable[[], Awaitable[Any]],
         gone: Callable[[], Awaitable[None]],
     ) -> list[ExternalTask]:
         """
         Take at most `room` due tasks of these topics; where there is none, wait up to `wait` seconds for one.
 
         Ends at once, with nothing, when the node is told to stop or the caller is `gone`; what was claimed for a caller who
-        has gone is given back. (What was sent to one who goes at that moment comes back when its lease has lapsed.) Raises
+        has gone is given back. (What was sent to one who goes at that moment comes back when its lease has lapsed.) Before
+        every look `admit` is asked whether the caller may still have something; it raises what they are to be told. Raises
         ShuttingDown, and TooManyWaiting where it would have to wait and too many do.
         """
         if self._draining.is_set():
@@ -165,6 +167,7 @@ class ExternalTasks:
         until = time.monotonic() + wait
 
         async def look() -> list[ClaimedStep]:
+            await admit()
             self._claims.wake()
             return await self._claims.claim(
                 room, lambda _, queue: queue in queues, owner=owner, lease=lease, tenant_id=tenant_id
