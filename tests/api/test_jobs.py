@@ -44,7 +44,11 @@ async def test_a_dead_job_is_retried_once(world: World) -> None:
     assert {name: item[name] for name in ("id", "kind", "name", "workflow", "attempts", "error")} == {
         "id": job, "kind": "child", "name": "order/1", "workflow": "expense", "attempts": 12, "error": "no such version",
     }  # fmt: skip
-    assert (await world.admin("GET", "/dead-jobs?kind=step", status=200)).json()["items"] == []
+    for query, count in (
+        ("kind=step", 0), ("kind=child", 1), (f"workflowInstanceId={item['workflowInstanceId']}", 1),
+        (f"workflowInstanceId={job}", 0),
+    ):  # fmt: skip
+        assert len((await world.admin("GET", f"/dead-jobs?{query}", status=200)).json()["items"]) == count, query
     key = {"Idempotency-Key": "again"}
     await world.admin("POST", f"/dead-jobs/{job}/retry", headers=key, status=200)
     row = await world.engine.pool.fetchrow(

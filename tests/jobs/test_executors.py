@@ -190,7 +190,7 @@ async def test_a_script(shop: Shop) -> None:
     assert (await run(shop, errand(step), data)).data["total"] == Decimal("3.30")
 
 
-@pytest.mark.parametrize("script", ["1 / 0", "input[missing]", "[0] * 100_000_000"])
+@pytest.mark.parametrize("script", ["1 / 0", "input[missing]", "[0] * 100_000_000", "{}[chr(0)]"])
 async def test_a_script_that_fails_is_not_run_again(shop: Shop, script: str) -> None:
     """The same script on the same input fails the same way: an incident, and nobody else is harmed."""
     instance = await run(shop, errand({"type": "script", "id": "sum", "script": script}), rounds=2)

@@ -147,7 +147,7 @@ async def test_what_is_refused_while_its_old_backend_may_commit_it(
     world, instance_id, commands = await busy(make_world, options)
     refusal = Rejection(Reason.NOT_ALLOWED, "no")  # time has moved on, or a right has been taken away
 
-    async def refused(*_: Any) -> Rejection:
+    async def refused(*_: Any, **__: Any) -> Rejection:
         return refusal
 
     async with history_locked(database):

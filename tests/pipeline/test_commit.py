@@ -420,6 +420,40 @@ async def test_a_result_that_is_endless_work_is_an_incident(make_world: MakeWorl
     await world.check(started.instance.id)
 
 
+async def test_what_happens_instead_may_be_much_work_too(make_world: MakeWorld) -> None:
+    """It has the larger budget where it needs it: an instance that could never be resumed would be lost."""
+    world = await make_world(budget_steps=2_000, budget_steps_alone=30_000)
+    await world.people(ada={})
+    endless = "1"
+    for level in range(5):
+        endless = f"data.xs.map(x{level}, {endless}).size()"
+    step = {
+        "type": "external", "id": "call", "topic": "calls", "inputMapping": {"n": "data.xs.map(x, x).size()"},
+        "outputMapping": {"n": endless}, "retryPolicy": {"maxAttempts": 3, "initialDelaySeconds": 3600},
+    }  # fmt: skip
+    document = {
+        "name": "much_instead", "version": "1.0.0", "title": "Much instead",
+        "dataSchema": {"type": "object", "properties": {"xs": {"type": "array"}, "n": {"type": "integer"}}},
+        "stateMachine": {"initialState": "work",
+                         "states": {"work": {"properties": {"steps": [
+                             {"type": "for_each", "items": "data.xs", "maxConcurrency": 100, "steps": [step]}]}},
+                             "done": {"type": "final"}},
+                         "transitions": [{"from": "work", "to": "done"}]},
+    }  # fmt: skip
+    started = await world.start(await world.publish(document), data={"xs": list(range(60)), "n": 0})
+    first, *others = [run.id for run in started.instance.machine.steps.values() if run.type == "external"]
+    for run in others:
+        await world.do(started.instance.id, None, FailStep(run, 1, "BUSY", "later"))
+    await world.do(started.instance.id, None, SuspendInstance("wait"))
+    await world.do(started.instance.id, None, CompleteStep(first, 1, "done"))
+    answer = await world.do(started.instance.id, None, ResumeInstance("go on"))
+    assert isinstance(answer, Accepted), answer
+    (incident,) = answer.instance.machine.incidents.values()
+    assert (incident.step, incident.code, incident.details) == (first, "budget_exceeded", {"result": "kept"})
+    assert answer.instance.status != "suspended"
+    await world.check(started.instance.id)
+
+
 @pytest.mark.parametrize("gone", ["caller", "nobody"])
 async def test_a_caller_that_goes_away_does_not_take_its_command_along(world: World, gone: str) -> None:
     """A cancelled request is committed all the same: its batch is not its own."""

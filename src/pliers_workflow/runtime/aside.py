@@ -137,8 +137,9 @@ class Aside:
             view = self._facts.view(key[0], fold.directory_revision)
             facts = view if pending.facts is None else {**view, **pending.facts}
             result = await self._solo.interpret(
-                key[0], definition_id, chart, fold.instance, pending.command, facts, pending.now or fold.now
-            )
+                key[0], definition_id, chart, fold.instance, pending.command, facts, pending.now or fold.now,
+                refused=pending.refused,
+            )  # fmt: skip
             pending.now = pending.now or fold.now
             if isinstance(result, Needs):
                 if result.keys:

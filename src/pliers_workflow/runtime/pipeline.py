@@ -508,7 +508,7 @@ class Pipeline:
             if chart is None:
                 fold.defer()
                 return ()
-            if (chart.weight > settings.chart_weight_max or pending.alone) and pending.refused is None:
+            if chart.weight > settings.chart_weight_max or pending.alone:
                 pending.alone = True
                 fold.parked = pending
                 fold.defer()
@@ -551,10 +551,6 @@ class Pipeline:
                 return result.keys
             else:
                 assert type(result) is Overrun
-                if pending.refused is not None:  # even what would happen instead is too much
-                    fold.answers.append((pending, pending.refused))
-                    fold.next += 1
-                    continue
                 pending.alone = True
                 fold.parked = pending
                 fold.defer()

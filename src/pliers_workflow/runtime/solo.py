@@ -62,11 +62,13 @@ class SoloInterpreter:
         command: Command,
         facts: Mapping[str, Fact],
         now: datetime,
+        *,
+        refused: Rejection | None = None,
     ) -> Outcome | Rejection | Needs:
         """As `interpreter.interpret`, but never longer than the timeout."""
         document = await self._documents.document(tenant_id, definition_id)
         async with self._turn:
-            return await self._interpret(document, chart.content_hash, instance, command, dict(facts), now)
+            return await self._interpret(document, chart.content_hash, instance, command, dict(facts), now, refused)
 
     async def _interpret(
         self,
@@ -76,6 +78,7 @@ class SoloInterpreter:
         command: Command,
         facts: dict[str, Fact],
         now: datetime,
+        refused: Rejection | None,
     ) -> Outcome | Rejection | Needs:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
@@ -88,6 +91,7 @@ class SoloInterpreter:
             command,
             facts,
             now,
+            refused,
             self._budget_steps,
             self._retry_attempts,
         )
@@ -119,6 +123,7 @@ def _job(
     command: Command,
     facts: dict[str, Fact],
     now: datetime,
+    refused: Rejection | None,
     budget_steps: int,
     retry_attempts: int,
 ) -> Outcome | Rejection | Needs | Overrun:
@@ -129,4 +134,4 @@ def _job(
         )
         if len(_charts) > _CHARTS_MAX:
             _charts.popitem(last=False)
-    return interpret(chart, instance, command, facts, now, budget_steps=budget_steps)
+    return interpret(chart, instance, command, facts, now, budget_steps=budget_steps, refused=refused)

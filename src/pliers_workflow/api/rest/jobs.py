@@ -64,8 +64,9 @@ async def delete_step_limit(call: Call, queue: QueueName) -> Reply:
 async def list_dead_jobs(call: Call, query: DeadJobsQuery) -> Reply:
     """What the engine itself could not settle. A step whose attempts have failed is not here but an incident."""
     rows = await call.engine.dead_jobs.list(
-        call.principal.tenant_id, kind=query.kind, limit=query.limit, cursor=query.cursor
-    )
+        call.principal.tenant_id, kind=query.kind, instance_id=query.workflow_instance_id, limit=query.limit,
+        cursor=query.cursor,
+    )  # fmt: skip
     return Reply(views.page(rows, _dead))
 
 

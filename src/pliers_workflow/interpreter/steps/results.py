@@ -243,9 +243,9 @@ def _bytes(value: Any) -> int | None:
 
 def _text(text: str) -> str:
     """
-    The text, with what is no character replaced.
+    The text, with what no database holds replaced: halves of a surrogate pair, and NUL.
 
-    >>> _text("no \\ud800 way")
-    'no ? way'
+    >>> _text("no \\ud800 way"), _text("no \\0 way")
+    ('no ? way', 'no ? way')
     """
-    return text.encode(errors="replace").decode()
+    return text.encode(errors="replace").decode().replace("\0", "?")

@@ -67,11 +67,17 @@ class DeadJobs:
         self._wake = wake
 
     async def list(
-        self, tenant_id: str, *, kind: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        tenant_id: str,
+        *,
+        kind: str | None = None,
+        instance_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page[DeadJob]:
-        """List a tenant's dead jobs by id, of all kinds or one."""
+        """List a tenant's dead jobs by id, of all kinds or one, of all instances or of one, by its UUID."""
         limit = max(1, min(limit, LIMIT_MAX))
-        rows = await self._pool.fetch(_sql.page, tenant_id, kind, uuid_cursor(cursor), limit + 1)
+        rows = await self._pool.fetch(_sql.page, tenant_id, kind, instance_id, uuid_cursor(cursor), limit + 1)
         return make_page(rows, limit, _row, lambda row: (row["id"],))
 
     async def retry(self, principal: Principal, job_id: str, *, request: RequestKey | None = None) -> DeadJob:

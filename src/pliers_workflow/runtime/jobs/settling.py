@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from pliers_workflow.interpreter.commands import Actor, Command, CompleteStep, FailStep
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 
 from ..answers import Accepted, Answer, EngineError, NotFound, RequestKey
+from .outputs import Unkept, as_json
 
 ENGINE: Final = Actor()
 #: Refusals that mean that nobody waits for this any more.
@@ -59,9 +62,11 @@ async def settle(
     Give a result to its instance.
 
     An output that the instance cannot take (too large, say) fails the step instead, for good: nothing is gained by running
-    it again. `key` makes the request's key, of which the fallback has one of its own. Raises `EngineError` where it cannot
+    it again. Details of a failure that no database holds are left out: a failure is always told. `key` makes the request's key, of which the fallback has one of its own. Raises `EngineError` where it cannot
     be known now whether it was applied: repeat it.
     """
+    if isinstance(result, FailStep) and result.details:
+        result = replace(result, details=_kept(result.details))
     answer = await execute(
         tenant_id, instance_id, Command(command_id or f"step:{uuid4().hex}", ENGINE, result),
         request=key("") if key else None, background=True,
@@ -87,3 +92,17 @@ async def settle(
             raise EngineError(f"the instance refuses a step's failure: {answer.message}")
         case _:
             raise EngineError(f"the engine answered {type(answer).__name__}")
+
+
+def _kept(details: dict[str, Any]) -> dict[str, Any]:
+    """
+    What a failure says besides, as it can be kept; else why it is left out.
+
+    >>> _kept({"at": (1, 2)}), _kept({"at": "\\0"})
+    ({'at': [1, 2]}, {'left_out': 'at /at: A text may not hold a NUL character; take it out.'})
+    """
+    try:
+        kept: dict[str, Any] = as_json(details)
+    except Unkept as error:
+        return {"left_out": str(error)}
+    return kept

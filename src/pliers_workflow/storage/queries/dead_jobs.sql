@@ -7,8 +7,9 @@ due_at, created_at
 -- name: page
 -- Served by workflow_jobs_dead_idx.
 SELECT {job} FROM workflow_jobs
-WHERE tenant_id = $1 AND status = 'dead' AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR id > $3::text::uuid)
-ORDER BY id LIMIT $4;
+WHERE tenant_id = $1 AND status = 'dead' AND ($2::text IS NULL OR kind = $2)
+    AND ($3::text IS NULL OR workflow_instance_id = $3::text::uuid) AND ($4::text IS NULL OR id > $4::text::uuid)
+ORDER BY id LIMIT $5;
 
 -- name: lock
 -- Served by workflow_jobs_pkey.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from .base import Input, PageQuery, View
+from .base import Input, PageQuery, Uuid, View
 
 
 class DeadJobView(View, frozen=True, kw_only=True):
@@ -34,6 +34,8 @@ class DeadJobsQuery(PageQuery, frozen=True, kw_only=True):
     """Which dead jobs."""
 
     kind: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    #: those that this instance owes
+    workflow_instance_id: Uuid | None = None
 
 
 class DiscardInput(Input, frozen=True, kw_only=True):
