@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import asyncpg
@@ -83,8 +82,6 @@ async def test_events_find_their_way_by_indexes(database: str) -> None:
             assert index in found, found
             assert not SEQUENTIAL.search(found), found
     rules = Rules(pool)
-    began = time.perf_counter()
     (candidate,) = (await rules.listening("default", ["shop.w4711.paid"]))["shop.w4711.paid"]
     assert candidate.workflow == "w4711"
-    assert time.perf_counter() - began < 0.5
     pool.terminate()

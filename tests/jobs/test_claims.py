@@ -161,11 +161,8 @@ async def test_a_backlog_starves_nobody(pool: Any, claimer: Claimer) -> None:
     await claimer(1)  # connects and looks at everything once
     await fill(pool, 1, definition="quiet", due=0)
     await asyncio.sleep(1.05)
-    began = time.monotonic()
     claimed = await claimer(10)
-    took = time.monotonic() - began
     assert Counter(step.definition for step in claimed) == {"busy": 9, "quiet": 1}
-    assert took < 2
     async with pool.acquire() as connection:
         now = await connection.fetchval("SELECT now()")
         transaction = connection.transaction()

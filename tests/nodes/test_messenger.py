@@ -44,15 +44,14 @@ async def test_much_news_is_few_messages(make_node: MakeNode) -> None:
     await asyncio.sleep(5 * PAUSE)
     sent, here = first.messenger.sent, heard(second, INBOUND)
     loop = asyncio.get_running_loop()
-    began, count = loop.time(), 0
-    while loop.time() < began + 0.3:
+    began = loop.time()
+    for _ in range(200):
         first.wakeups.wake(INBOUND)
         first.wakeups.wake(job("step"), 3.0)
-        count += 1
         await asyncio.sleep(0.001)
     await until(lambda: here)
     messages = first.messenger.sent - sent
-    assert count > 50
+    # A machine that is slow takes longer for the 200, and may send more meanwhile.
     assert 1 <= messages <= (loop.time() - began) / PAUSE + 2
     await asyncio.sleep(5 * PAUSE)
     settled = first.messenger.sent

@@ -56,7 +56,7 @@ async def test_a_timer_of_an_api_node_fires_on_a_worker(cluster: Cluster) -> Non
     await acquainted(cluster, 2)
     late = [await lateness(cluster, api, 0.4) for _ in range(3)]
     assert min(late) >= -0.005, "never early"
-    assert max(late) < 2, "about 10 ms on an idle machine"
+    assert max(late) < 15, "about 10 ms on an idle machine; by chance it would be ten minutes"
     assert await cut(cluster.dsn, "pliers listen") >= 2
     late = [await lateness(cluster, api, 0.4) for _ in range(2)]
     assert max(late) < 15, "a cut connection costs some time and no work"

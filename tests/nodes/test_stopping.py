@@ -185,7 +185,7 @@ async def test_a_fetch_that_waits_ends_when_its_node_stops(cluster: Cluster) -> 
     answer = await fetch
     assert (answer.status, json.loads(answer.body)) == (200, {"tasks": []})
     assert answer.headers["connection"] == "close"
-    assert time.monotonic() - told_at < 10
+    assert time.monotonic() - told_at < 25
     assert await leaving.server.ended() == 0
     instance = await begin(cluster, staying)
     (task,) = (await staying.api("POST", "/external-tasks/fetch", cluster.admin, fetching(waitSeconds=10)))["tasks"]

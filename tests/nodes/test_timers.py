@@ -89,8 +89,8 @@ async def test_a_timer_fires_on_time_without_polling(make_node: MakeNode, role: 
     instances = await asyncio.gather(*(start() for _ in range(5)))
     late = [await start.lateness(instance_id) for instance_id in instances]
     assert min(late) >= -0.005, "never before it is due"
-    # about 10 ms on an idle machine; what matters is that nobody had to look by chance
-    assert max(late) < 2
+    # About 10 ms on an idle machine; what matters is that nobody had to look by chance, after ten minutes.
+    assert max(late) < 15
 
 
 async def test_a_wake_up_that_was_lost_costs_time_only(make_node: MakeNode, database: str) -> None:
@@ -109,7 +109,7 @@ async def test_polling_is_the_safety_net(make_node: MakeNode) -> None:
     start = await starter(api, 0.1)
     api.messenger.alone()
     api.wakeups.carry = None
-    assert await start.lateness(await start()) < 5
+    assert await start.lateness(await start()) < 15
 
 
 async def test_what_is_claimed_is_fired_or_given_back(make_node: MakeNode) -> None:
