@@ -498,6 +498,15 @@ async def test_a_source_that_reads_something_else_begins_there(office: Office, e
         assert (await office.place(source) is not None) is kept
 
 
+async def test_redis_as_it_should_not_be(office: Office, entries: Entries) -> None:
+    """What the server says of a stream that is none stands in the source's last error."""
+    async with Redis.from_url(REDIS) as client:
+        await client.set(entries.name, "no stream")
+        source = await office.source(entries.broker)
+        seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+        assert seen["lastError"].startswith("The broker is away, or refused: ResponseError: WRONGTYPE")
+
+
 async def test_redis_goes_away(database: str, tmp_path: Path) -> None:
     """The server is killed and started again."""
     async with private_redis(tmp_path) as server, office_on(database) as office:

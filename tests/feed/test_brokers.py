@@ -12,7 +12,7 @@ from typing import Any
 import aio_pika
 import nats
 import pytest
-from nats.js.api import StreamConfig
+from nats.js.api import DiscardPolicy, StreamConfig
 from redis.asyncio import Redis
 
 from pliers_workflow.runtime.feed.envelope import type_of
@@ -165,13 +165,34 @@ async def test_nats_without_a_stream(database: str) -> None:
         await failing(sender, made, "No JetStream stream takes the subject nobody_")
 
 
-async def failing(sender: Sender, subscription: dict[str, Any], message: str) -> None:
+async def test_nats_with_a_stream_that_is_full(database: str) -> None:
+    """A stream that takes no more says so, in its words; when there is room, what waited is sent."""
+    need_server(NATS, "NATS")
+    prefix = f"pliers_test_{uuid.uuid4().hex[:8]}"
+    client, taken = await nats_stream(NATS, prefix)
+    full = StreamConfig(name=prefix, subjects=[f"{prefix}.>"], max_msgs=3, discard=DiscardPolicy.NEW)
+    try:
+        await client.jetstream().update_stream(full)
+        async with sending(database) as sender:
+            made = await sender.subscribe({"type": "nats", "servers": [NATS], "subject": f"{prefix}.{{type}}"}, lanes=1)
+            instances = await talk(sender, 2, 2)
+            await failing(sender, made, "The broker did not take it: ", "maximum messages exceeded")
+            await client.jetstream().update_stream(StreamConfig(name=prefix, subjects=[f"{prefix}.>"]))
+            ids = await whole(sender, taken, instances)
+            assert len(set(ids)) == len(ids)
+    finally:
+        await client.jetstream().delete_stream(prefix)
+        await client.close()
+
+
+async def failing(sender: Sender, subscription: dict[str, Any], message: str, said: str = "") -> None:
     for _ in range(300):
         status = (await sender.status(subscription))["status"]
-        if status["lastError"]:
+        if (status["lastError"] or "").startswith(message):
             break
         await asyncio.sleep(0.02)
     assert status["lastError"].startswith(message)
+    assert said in status["lastError"]
     assert status["failures"] > 0
 
 
@@ -254,6 +275,28 @@ async def test_rabbitmq_without_a_queue(database: str, rabbit: Rabbit) -> None:
         await failing(sender, gone, "There is no exchange no_such_exchange")
 
 
+async def test_rabbitmq_refuses(database: str, rabbit: Rabbit) -> None:
+    """A queue that is full, an exchange that is deleted: told as that, and sent when it is mended, nothing left out."""
+    await rabbit.queue.unbind(rabbit.exchange, "workflow.#")
+    arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
+    full = await rabbit.channel.declare_queue(f"{rabbit.exchange}_full", arguments=arguments)
+    await full.bind(rabbit.exchange, "workflow.#")
+    async with sending(database) as sender:
+        made = await sender.subscribe(amqp_sink(rabbit), lanes=1)
+        instances = await talk(sender, 2, 2)
+        await failing(sender, made, "The broker refused the message.")
+        await full.consume(rabbit._take)
+        await whole(sender, rabbit.taken, instances)
+        await rabbit.channel.exchange_delete(rabbit.exchange)
+        more = await talk(sender, 1, 3)
+        await failing(sender, made, "There is no exchange", rabbit.exchange)
+        exchange = await rabbit.channel.declare_exchange(rabbit.exchange, aio_pika.ExchangeType.TOPIC, durable=True)
+        await full.bind(exchange, "workflow.#")
+        ids = await whole(sender, rabbit.taken, instances + more)
+        assert len(set(ids)) == len(ids)
+        await full.delete(if_unused=False, if_empty=False)
+
+
 # -- Redis -------------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +332,22 @@ async def test_redis(database: str) -> None:
             assert await client.xlen(f"{stream}:short") < 250
         finally:
             await client.delete(f"{stream}:default", f"{stream}:short")
+
+
+async def test_redis_refuses(database: str) -> None:
+    """What the server says of a stream that is none stands in the subscription's last error."""
+    need_server(REDIS, "Redis")
+    stream = f"pliers_test:{uuid.uuid4().hex[:8]}"
+    async with Redis.from_url(REDIS) as client, sending(database) as sender:
+        await client.set(stream, "no stream")
+        try:
+            made = await sender.subscribe({"type": "redis", "url": REDIS, "stream": stream})
+            instances = await talk(sender, 1, 1)
+            await failing(sender, made, "The broker did not take it: ResponseError: WRONGTYPE")
+            await client.delete(stream)
+            await whole(sender, redis_stream(REDIS, stream), instances)
+        finally:
+            await client.delete(stream)
 
 
 async def test_redis_goes_away(database: str, tmp_path: Path) -> None:

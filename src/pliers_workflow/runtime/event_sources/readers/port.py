@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from msgspec import Struct
 
 from ...brokers.checks import check_permitted
+from ...brokers.failures import said
 from ...outbound.errors import OutboundError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class BrokerReader(ABC):
         except TimeoutError:
             raise BrokerError("The broker does not answer.") from None
         except self.failures as error:
-            raise BrokerError(f"The broker is away, or refused: {error!r}"[:500]) from error
+            raise BrokerError(f"The broker is away, or refused: {said(error)}") from error
 
 
 def text_of(value: object) -> str:

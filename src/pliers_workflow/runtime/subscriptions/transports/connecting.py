@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from ...brokers import Address
 from ...brokers.checks import check_permitted
+from ...brokers.failures import said
 from ...outbound.errors import OutboundError
 from ...outbound.guard import Guard
 from .port import Message, TransportError
@@ -64,7 +65,7 @@ class BrokerTransport(ABC, Generic[Client]):
             raise TransportError(f"The broker did not confirm within {self._timeout:g} s.") from None
         except self.failures as error:
             await self._drop(client)
-            raise TransportError(f"The broker did not take it: {error!r}"[:500]) from error
+            raise TransportError(f"The broker did not take it: {said(error)}") from error
 
     async def close(self) -> None:
         """Disconnect."""
