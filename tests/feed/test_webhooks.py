@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from pliers_workflow.runtime.feed.cloudevents import MEDIA_TYPE
 from pliers_workflow.runtime.outbound.client import Received
 from pliers_workflow.runtime.subscriptions.transports.webhook import RETRY_AFTER_MAX, _retry_after
 from tests.outbound.server import OutsideServer, Request, outside, reply
+from tests.outbound.tls import certificate, tls_server
 
 from .conftest import until
 from .sending import Sender, in_order, places, script, sending
@@ -278,6 +280,24 @@ async def test_long_failure_disables(database: str, receiver: OutsideServer) -> 
         assert found["state"] == "disabled"
         assert found["status"]["lastError"] == "It answered 500: out of order"
         assert len(receiver.requests) > 2
+
+
+async def test_a_certificate_that_nobody_vouches_for(database: str, tmp_path: Path) -> None:
+    """A receiver whose TLS is not safe: told in words, tried again, and disabled after long failure as any other."""
+    async with (
+        tls_server(certificate(tmp_path)) as port,
+        sending(database, disable_after=0.3, webhook_schemes=("https",)) as sender,
+    ):
+        made = await sender.subscribe({"type": "webhook", "url": f"https://localhost:{port}/hook"})
+        await sender.instance()
+        for _ in range(300):
+            found = await sender.status(made)
+            if found["state"] == "disabled":
+                break
+            await asyncio.sleep(0.02)
+        assert found["state"] == "disabled"
+        assert "certificate verify failed: self-signed certificate" in found["status"]["lastError"]
+        assert found["status"]["failures"] > 1
 
 
 async def test_a_change_takes_effect_and_keeps_secrets(sender: Sender, receiver: OutsideServer) -> None:

@@ -221,4 +221,10 @@ def _failure(error: httpx.HTTPError, place: str) -> OutboundError:
 
 
 def _what(error: httpx.HTTPError) -> str:
-    return str(error)[:300] or type(error).__name__
+    """What went wrong in words: where the library has none, those of what lies below, such as an alert of TLS."""
+    below: BaseException | None = error
+    while below is not None:
+        if text := str(below).strip():
+            return text[:300]
+        below = below.__cause__ or below.__context__
+    return type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,10 @@ def _as_httpx() -> Iterator[None]:
         raise ForbiddenAddress(error) from None
     except h11.ProtocolError as error:  # httpcore lets it out where a body ends too soon for its `Content-Length`
         raise httpx.LocalProtocolError(str(error)) from error
+    except (
+        ssl.SSLError
+    ) as error:  # and where the other side breaks off by an alert, such as one that wants a certificate
+        raise httpx.ReadError(str(error)) from error
     except tuple(getattr(httpcore, name) for name in _ERRORS) as error:
         for kind in type(error).__mro__:
             if kind.__name__ in _ERRORS:
