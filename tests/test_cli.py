@@ -139,6 +139,69 @@ def test_json_that_is_no_definition_has_a_finding(text: str) -> None:
     assert json.loads(ran.stdout)["findings"]
 
 
+def steps_of(*steps: dict[str, Any]) -> str:
+    """A definition with these steps in its one state."""
+    return json.dumps({
+        "name": "note", "version": "1.0.0", "title": "Note",
+        "stateMachine": {
+            "initialState": "busy",
+            "states": {"busy": {"properties": {"steps": steps}}, "done": {"type": "final"}},
+            "transitions": [{"from": "busy", "to": "done"}],
+        },
+    })  # fmt: skip
+
+
+STEPS = "/stateMachine/states/busy/properties/steps"
+
+
+def test_a_channel_that_no_node_has_is_a_finding() -> None:
+    """As on a server: what can be simulated and would never be sent is refused."""
+    step = {"type": "notification", "id": "tell", "template": "Done.", "recipients": ["requester"]}
+    assert pliers("validate", "-", stdin=steps_of({**step, "channels": ["webhook"]})).returncode == 0
+    ran = pliers("validate", "-", "--json", stdin=steps_of({**step, "channels": ["email"]}))
+    (finding,) = json.loads(ran.stdout)["findings"]
+    assert (ran.returncode, finding["pointer"], finding["code"]) == (1, f"{STEPS}/0/channels/0", "not_supported_yet")
+
+
+PLUGINS = """
+from pliers_workflow.plugins import Configuration, plugin
+
+class Rate(Configuration):
+    rate: int
+
+@plugin("acme.price", title="Price", version="1.2.0")
+def price(input: dict, configuration: Rate) -> int:
+    return configuration.rate
+"""
+
+
+def test_plugins_are_checked_where_they_are_installed(tmp_path: Path) -> None:
+    """By what is on this machine; of others it is said that they were not checked, which is no error: a node may have them."""
+    (tmp_path / "acme.py").write_text(PLUGINS)
+    metadata = tmp_path / "acme-1.2.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.2.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[pliers.plugins]\nacme.price = acme:price\nacme.broken = nowhere:at_all\nevil = acme:price\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PLIERS_PLUGINS__DENIED": '["evil"]'}
+    names = ("acme.price", "acme.prize", "acme.broken", "evil", "other")
+    steps = [
+        {"type": "plugin", "id": f"step_{number}", "pluginId": name, "configuration": {"rate": "high"}}
+        for number, name in enumerate(names)
+    ]
+    ran = pliers("validate", "-", "--json", stdin=steps_of(*steps), env=environment)
+    found = {finding["pointer"]: finding for finding in json.loads(ran.stdout)["findings"]}
+    assert ran.returncode == 1
+    assert found[f"{STEPS}/0/configuration/rate"]["code"] == "plugin_configuration"
+    assert [found[f"{STEPS}/{number}/pluginId"]["code"] for number in range(1, 5)] == ["plugin_not_checked"] * 4
+    assert found[f"{STEPS}/1/pluginId"]["hint"] == "Did you mean `acme.price`?"
+    assert "is broken on this machine: It cannot be imported" in found[f"{STEPS}/2/pluginId"]["message"]
+    assert "do not allow" in found[f"{STEPS}/3/pluginId"]["message"]
+    ran = pliers("validate", "-", stdin=steps_of(*steps[1:]), env=environment)
+    assert (ran.returncode, ran.stdout.count("Not checked: ")) == (0, 4)
+
+
 # -- simulate ----------------------------------------------------------------------------------------------------------
 
 

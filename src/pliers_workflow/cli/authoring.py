@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Approver, Chart
     from pliers_workflow.definition.document import WorkflowDefinition
     from pliers_workflow.definition.findings import Finding
+    from pliers_workflow.definition.reading import Reading
     from pliers_workflow.interpreter.facts import ScriptAnswer, ScriptRequest
     from pliers_workflow.interpreter.instance import Instance
     from pliers_workflow.interpreter.outcome import Outcome
@@ -37,11 +38,8 @@ _EVENT_KEYS = frozenset({"after", "trigger", "data", "user"})
 
 
 def validate(file: str, *, as_json: bool) -> int:
-    """Print every finding of a definition; 1 when one of them is an error."""
-    from pliers_workflow.definition.reading import read
-
-    document = read_json(file, "definition")
-    reading = read(document)
+    """Print every finding of a definition that can be known on this machine; 1 when one of them is an error."""
+    reading = _read_as_published(read_json(file, "definition"))
     if as_json:
         valid = reading.definition is not None
         print(_encode({"valid": valid, "findings": list(reading.findings)}).decode())
@@ -57,6 +55,24 @@ def validate(file: str, *, as_json: bool) -> int:
     definition = reading.definition
     print(f"{file}: {definition.name} {definition.version} is valid{f' ({counts})' if warnings else ''}")
     return 0
+
+
+def _read_as_published(document: object) -> Reading:
+    """As a server reads what is to be kept, but for plugins, which are those of this machine."""
+    from pliers_workflow.definition.reading import Reading
+    from pliers_workflow.runtime import unserved
+    from pliers_workflow.runtime.plugins import checking
+
+    reading = unserved.read(document)
+    steps = checking.uses(document)
+    if not steps:
+        return reading
+    from pliers_workflow.runtime.plugins.discovery import discover
+    from pliers_workflow.settings import Settings
+
+    found = checking.findings_here(steps, discover(Settings().plugins))
+    refused = any(finding.severity == "error" for finding in found)
+    return Reading(None if refused else reading.definition, (*reading.findings, *found))
 
 
 def told(finding: Finding) -> str:

@@ -1,7 +1,8 @@
 """Findings for a definition whose plugin steps could not work: an unknown plugin, a configuration that it does not take.
 
-A step's `configuration` is literal, so it is checked here, against the schema of the newest version that a node has. What a
-schema cannot say is checked by the plugin's own type when the step runs, as is its input.
+A step's `configuration` is literal, so it is checked here, against the schema of the newest version that a node has, or of
+what is installed on an author's own machine. What a schema cannot say is checked by the plugin's own type when the step
+runs, as is its input.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any, Final, NamedTuple
 import jsonschema_rs
 
 from pliers_workflow.definition.data import shorten
-from pliers_workflow.definition.findings import Finding, did_you_mean, pointer
+from pliers_workflow.definition.findings import Finding, did_you_mean, nearest, pointer
 
+from .discovery import Installed
 from .registry import KnownPlugin
 
 _PROBLEMS_MAX: Final = 20
@@ -58,7 +60,31 @@ def findings(steps: Sequence[PluginUse], known: Mapping[str, KnownPlugin]) -> li
                     "warning",
                 )
             )
-        found += _configuration(step, plugin)
+        found += _configuration(step, plugin.about.version, plugin.about.configuration_schema)
+    return found
+
+
+def findings_here(steps: Sequence[PluginUse], installed: Installed) -> list[Finding]:
+    """The same by what is installed on this machine: a plugin that is missing here may well be on a node, so that only warns."""
+    found: list[Finding] = []
+    for step in steps:
+        if (here := installed.ready.get(step.id)) is not None:
+            found += _configuration(step, here.plugin.version, here.plugin.configuration_schema)
+            continue
+        if (broken := installed.broken.get(step.id)) is not None:
+            why = f"the plugin `{step.id}` is broken on this machine: {broken.reason}"
+        elif step.id in installed.denied:
+            why = f"the settings of this machine do not allow the plugin `{step.id}`."
+        else:
+            why = f"there is no plugin `{step.id}` on this machine."
+        meant = nearest(step.id, installed.ready)
+        hint = (
+            f"Did you mean `{meant}`?"
+            if meant
+            else "`POST /api/v1/workflows/NAME/validate` of a server checks it by the plugins of its nodes."
+        )
+        at = pointer(*step.place, "pluginId")
+        found.append(Finding(at, "plugin_not_checked", f"Not checked: {why}", hint, "warning"))
     return found
 
 
@@ -75,11 +101,9 @@ def _unknown(step: PluginUse, plugin: KnownPlugin | None, known: Mapping[str, Kn
     return Finding(at, "unknown_plugin", f"No node has a plugin `{step.id}`.", hint)
 
 
-def _configuration(step: PluginUse, plugin: KnownPlugin) -> Iterator[Finding]:
-    assert plugin.about is not None
-    schema = plugin.about.configuration_schema
+def _configuration(step: PluginUse, version: str, schema: Mapping[str, Any]) -> Iterator[Finding]:
     try:
-        validator = jsonschema_rs.validator_for(schema, offline=True, validate_formats=True)
+        validator = jsonschema_rs.validator_for(dict(schema), offline=True, validate_formats=True)
         errors = list(_first(validator.iter_errors(dict(step.configuration))))
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
         # The schema is the plugin's affair and not the author's: its own type judges when the step runs.
@@ -88,8 +112,8 @@ def _configuration(step: PluginUse, plugin: KnownPlugin) -> Iterator[Finding]:
         yield Finding(
             pointer(*step.place, "configuration", *error.instance_path),
             "plugin_configuration",
-            f"`{step.id}` {plugin.about.version} does not take this: {shorten(error.message)}",
-            f"`GET /api/v1/plugins/{step.id}` shows what it takes, as `configurationSchema`.",
+            f"`{step.id}` {version} does not take this: {shorten(error.message)}",
+            f"`GET /api/v1/plugins/{step.id}` or `pliers plugins {step.id}` shows what it takes, as `configurationSchema`.",
         )
 
 
