@@ -162,6 +162,10 @@ async def test_many_instances_are_told_page_by_page(desk: World, monkeypatch: py
     await look(desk)
     assert {(await asked(desk, path))[0] for path in paths} == {("role", "finance")}
     assert await waiting(desk) == ["later"]
+    told = await desk.engine.pool.fetch(
+        "SELECT command_id FROM workflow_execution_history WHERE action_type = 'replace_approvers'"
+    )
+    assert len({row["command_id"] for row in told}) == len(told) == 5, "a command has an id of its own"
 
 
 async def test_suspended_and_ended_instances_do_not_hold_it_up(desk: World) -> None:

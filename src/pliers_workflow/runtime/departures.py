@@ -88,11 +88,14 @@ class Departures(JobService):
         payload = msgspec.json.decode(job.payload, type=DeparturePayload)
         kinds, keys = zip(*payload.approvers, strict=True)
         rows = await self._pool.fetch(_sql.asking, tenant_id, kinds, keys, payload.after, _PAGE)
-        # A claim of its own for each try: what an earlier one brought about may have to be done once more.
-        command = Command(f"job:{job.id}:{job.token}", ENGINE, ReplaceApprovers())
-        await asyncio.gather(*(self._execute(tenant_id, row["id"], command, background=True) for row in rows))
+        await asyncio.gather(*(self._tell(tenant_id, job, row["id"]) for row in rows))
         if len(rows) < _PAGE:
             return Served.DONE
         further = msgspec.structs.replace(payload, after=rows[-1]["id"])
         await self._pool.execute(_sql.advance, tenant_id, job.id, job.token, msgspec.json.encode(further).decode())
         return Again(0.0)
+
+    async def _tell(self, tenant_id: str, job: ClaimedJob, instance_id: str) -> None:
+        # Another id for each claim: what an earlier one brought about may have to be done once more.
+        command = Command(f"job:{job.id}:{job.token}:{instance_id}", ENGINE, ReplaceApprovers())
+        await self._execute(tenant_id, instance_id, command, background=True)
