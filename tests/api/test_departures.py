@@ -180,3 +180,19 @@ async def test_suspended_and_ended_instances_do_not_hold_it_up(desk: World) -> N
     await desk.admin("POST", f"{suspended}/resume", status=200)
     assert await asked(desk, suspended) == [("role", "finance")]
     assert await waiting(desk) == ["later"]
+
+
+async def test_what_somebody_who_has_left_has_begun_is_still_found(desk: World) -> None:
+    """By name or id: operators look for just that. Only what somebody is to do from now on wants somebody who is there."""
+    started = await desk.start("ada", workflow="desk")
+    ada = (await desk.admin("DELETE", "/users/ada", status=200)).json()["id"]
+    for person in ("ada", ada):
+        page = await desk.admin("GET", "/workflows/desk/instances", params={"requester": person}, status=200)
+        assert [each["id"] for each in page.json()["items"]] == [started["id"]]
+        tokens = (await desk.admin("GET", "/tokens", params={"user": person}, status=200)).json()["items"]
+        assert len(tokens) == 1
+        await desk.admin("GET", "/submissions", params={"submittedBy": person}, status=200)
+        await desk.admin("GET", "/workflows/desk/instances", params={"assignedTo": person}, status=200)
+        body = {"data": {"amount": 1}, "requester": person}
+        refused = await desk.admin("POST", "/workflows/desk/instances", body, status=422)
+        assert refused.json()["code"] == "unknown_user"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..endpoint import Call, Reply, Routes, TenantId, TokenId
 from ..problems import ApiError
 from . import views
-from .instances import user_id
+from .people import user_id
 from .wire import (
     AuditEntryView,
     AuditQuery,

@@ -9,7 +9,8 @@ from pliers_workflow.interpreter.commands import RecordDecision
 from ..endpoint import Call, InstanceId, Reply, Routes, UserRef
 from ..problems import ApiError
 from . import views
-from .instances import ANY_COMMAND, execute, user_id
+from .instances import ANY_COMMAND, execute
+from .people import user_id
 from .viewer import viewer_of
 from .wire import (
     ApprovalsQuery,
@@ -97,7 +98,7 @@ async def request_changes(call: Call, id: InstanceId, body: DecisionInput | None
 )
 async def delegate(call: Call, id: InstanceId, body: DelegateInput) -> Reply:
     """Pass your work item to another person, who decides in your place; you stay on record as the principal."""
-    to = await user_id(call, body.to)
+    to = await user_id(call, body.to, active=True)
     order = RecordDecision("delegate", body.stage, body.item, body.comments, body.attachments, body.data, to)
     return await views.answered(call, await execute(call, id, order))
 

@@ -23,6 +23,7 @@ from ..endpoint import Call, DefinitionRef, InstanceId, Reply, Routes, invalid_p
 from ..problems import ApiError, FindingView
 from . import views
 from .available import available_triggers
+from .people import user_id
 from .viewer import viewer_of
 from .wire import (
     AdvanceInput,
@@ -240,7 +241,7 @@ async def start_instance(call: Call, id: DefinitionRef, body: StartInput | None)
     definition = await engine.catalog.to_start(principal.tenant_id, id, body.version)
     requester: str | None = None
     if body.requester is not None:
-        requester = await user_id(call, body.requester)
+        requester = await user_id(call, body.requester, active=True)
     submission: dict[str, Any] = {}
     if body.submission_id is not None:
         row = await engine.submissions.get(principal, body.submission_id.lower())
@@ -267,18 +268,6 @@ async def start_instance(call: Call, id: DefinitionRef, body: StartInput | None)
 
 
 _NOTHING = StartInput()
-
-
-async def user_id(call: Call, person: str) -> str:
-    """The id of a person named by id or username. Raises ApiError `unknown_user`."""
-    if person == "me" or person in (call.principal.user_id, call.principal.username):
-        return call.principal.user_id
-    row = await call.engine.directory.get_user(call.principal.tenant_id, person)
-    if row is None or not row.active:
-        raise ApiError(
-            "unknown_user", f"There is no active user {person[:100]!r} in the directory; check the spelling."
-        )
-    return row.id
 
 
 @routes.get("/workflows/{id}/instances", "List instances of a workflow", answers=Page[InstanceView], selects=True)

@@ -6,7 +6,7 @@ from pliers_workflow.runtime.rows import BindingInput
 
 from ..endpoint import BindingId, Call, JobId, Reply, Routes, SubmissionId
 from . import views
-from .instances import user_id
+from .people import user_id
 from .wire import (
     BindingBody,
     BindingsQuery,

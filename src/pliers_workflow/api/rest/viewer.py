@@ -12,6 +12,7 @@ from pliers_workflow.storage.read_model import Viewer
 
 from ..endpoint import invalid_parameter
 from .available import Caller
+from .people import user_id
 from .wire import (
     ApproverView,
     DefinitionOfInstance,
@@ -86,7 +87,6 @@ class Reading:
         self, ref: str, query: InstancesQuery
     ) -> tuple[RowPage[read_model.InstanceView], dict[str, Chart]]:
         """A page of instances of a workflow (or of one version of it), with the charts they run."""
-        from .instances import user_id
         from .views import found
 
         call, tenant_id = self._call, self._call.principal.tenant_id
