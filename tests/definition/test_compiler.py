@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from pliers_workflow.definition import chart as c
+from pliers_workflow.definition.canonical import content_hash
 from pliers_workflow.definition.compiler import compile_definition, milliseconds
 from pliers_workflow.definition.expressions import Budget
-from pliers_workflow.definition.reading import content_hash, read
+from pliers_workflow.definition.reading import read
 from tests.charts import chart, load
 from tests.definition.documents import approving, document, small, with_schema
 from tests.definition.documents import chain as one_chain

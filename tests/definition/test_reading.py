@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pliers_workflow.definition.canonical import canonical, content_hash
 from pliers_workflow.definition.findings import CODES, RUNNABLE, Findings
-from pliers_workflow.definition.reading import canonical, content_hash, read
+from pliers_workflow.definition.reading import read
 from pliers_workflow.definition.shape import check_shape
 from tests.charts import NAMES, load
 from tests.definition.documents import approving, small

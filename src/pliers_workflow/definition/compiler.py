@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 from . import chart as c
 from . import document as d
+from .canonical import content_hash
 from .data import compile_schema, data_path, parse_template
 from .expressions import ROOTS, Expression, simple_condition
 from .listening import SUBMISSION, SUBMISSION_OF_INSTANCE, listens_by_submission
-from .reading import content_hash
 from .sharing import shared_expression
 from .step_compiler import StepCompiler
 from .tree import Edge, Node, Tree, matches, targets_of

@@ -11,8 +11,8 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from pliers_workflow.definition.canonical import canonical
 from pliers_workflow.definition.expressions import ExpressionError
-from pliers_workflow.definition.reading import canonical
 
 from .draft import plain
 from .effects import SetCorrelationKeys

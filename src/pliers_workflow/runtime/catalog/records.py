@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pliers_workflow.definition import reading, versions
+from pliers_workflow.definition import versions
+from pliers_workflow.definition.canonical import content_hash
 from pliers_workflow.storage import canonical
 
 from ..errors import InvalidError, NotFoundError, PreconditionFailedError
@@ -54,7 +55,7 @@ def columns(document: dict[str, Any]) -> tuple[str, str, str | None, str, bytes]
         document["title"],
         document.get("description"),
         canonical.encode(document).decode(),
-        bytes.fromhex(reading.content_hash(document)),
+        bytes.fromhex(content_hash(document)),
     )
 
 
