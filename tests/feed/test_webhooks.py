@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime.feed import Stuck
 from pliers_workflow.runtime.feed.cloudevents import MEDIA_TYPE
 from pliers_workflow.runtime.outbound.client import Received
+from pliers_workflow.runtime.subscriptions.transports import TransportError
 from pliers_workflow.runtime.subscriptions.transports.webhook import RETRY_AFTER_MAX, _retry_after
 from tests.outbound.server import OutsideServer, Request, outside, reply
 from tests.outbound.tls import certificate, tls_server
@@ -264,6 +266,26 @@ async def test_410_disables_at_once(sender: Sender, receiver: OutsideServer) -> 
     assert (await sender.act(made, "resume"))["state"] == "active"
     await until(lambda: len(receiver.requests) == called + 1)
     assert (await sender.status(made))["status"]["disabledReason"] is None
+
+
+async def test_410_of_an_address_that_was_changed_meanwhile(sender: Sender, receiver: OutsideServer) -> None:
+    """An answer that was under way when the subscription was given another address says nothing of that one."""
+    made = await sender.subscribe(sink(receiver), eventTypes=["workflow.started"])
+    await until(lambda: len(sender.world.engine.feed.lanes.held) == 4)
+    before = sender.world.engine.feed.lanes._readers[f"subscription/{made['id']}"]
+    body = {
+        "name": "test",
+        "sink": {**sink(receiver), "url": f"{receiver.url}/new"},
+        "eventTypes": ["workflow.started"],
+    }
+    await sender.admin("PUT", f"/event-subscriptions/{made['id']}", body, status=200)
+    error = Stuck("gone")
+    error.__cause__ = TransportError("It answered 410.", gone=True)
+    await before.failed(error, failures=1, failing=0.0)
+    found = await sender.status(made)
+    assert (found["state"], found["status"]["lastError"]) == ("active", None)
+    await sender.instance()
+    await until(lambda: receiver.requests and receiver.requests[-1].target == "/new")
 
 
 async def test_long_failure_disables(database: str, receiver: OutsideServer) -> None:

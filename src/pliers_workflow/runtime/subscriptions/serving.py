@@ -65,10 +65,10 @@ class SubscriptionServer:
         row = await self._pool.fetchrow(_sql.get_subscription, tenant_id, subscription_id)
         if row is None:
             return None
-        secrets = row["secrets"]
+        secrets, revision = row["secrets"], row["revision"]
 
         async def failed(message: str, because: str) -> None:
-            await self._note_failure(tenant_id, subscription_id, message, because)
+            await self._note_failure(tenant_id, subscription_id, revision, message, because)
 
         try:
             transport = open_transport(
@@ -93,9 +93,14 @@ class SubscriptionServer:
             failed=failed,
         )
 
-    async def _note_failure(self, tenant_id: str, subscription_id: str, message: str, because: str) -> None:
+    async def _note_failure(
+        self, tenant_id: str, subscription_id: str, revision: int, message: str, because: str
+    ) -> None:
+        """What went wrong with a subscription as it was: where it has been changed meanwhile, that says nothing of it."""
+        message = message.replace("\0", " ")
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_sql.note_error, tenant_id, subscription_id, message.replace("\0", " "))
+            if await connection.fetchval(_sql.note_error, tenant_id, subscription_id, message, revision) is None:
+                return
             if not because:
                 return
             reason = f"{_BECAUSE[because]} {message}"[:1000]

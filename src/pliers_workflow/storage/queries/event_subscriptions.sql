@@ -57,8 +57,10 @@ UPDATE feed_lanes SET paused = $2 WHERE reader = $1;
 UPDATE event_subscriptions SET revision = revision + 1, updated_at = now() WHERE tenant_id = $1 AND id = $2::text::uuid;
 
 -- name: note_error
--- What went wrong last; its readers need not know.
-UPDATE event_subscriptions SET last_error = $3, last_error_at = now() WHERE tenant_id = $1 AND id = $2::text::uuid;
+-- What went wrong last, with this revision of it ($4); its readers need not know.
+UPDATE event_subscriptions SET last_error = $3, last_error_at = now()
+WHERE tenant_id = $1 AND id = $2::text::uuid AND revision = $4
+RETURNING id;
 
 -- name: delete_subscription
 DELETE FROM event_subscriptions WHERE tenant_id = $1 AND id = $2::text::uuid RETURNING name;
