@@ -49,6 +49,28 @@ async def test_operators_keep_them_and_auditors_see_them(company: World) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("broker", "other"),
+    [
+        (NATS, {"consumer": "second"}),
+        ({"type": "redis", "url": "redis://redis.example.com", "stream": "s"}, {"group": "second"}),
+        ({"type": "rabbitmq", "url": "amqp://rabbit.example.com", "queue": "q", "exclusive": False}, {"queue": "r"}),
+        ({"type": "kafka", "servers": ["kafka.example.com:9092"], "topic": "t"}, {"group": "second"}),
+    ],
+)
+async def test_two_do_not_read_under_one_name(world: World, broker: dict[str, Any], other: dict[str, Any]) -> None:
+    """Each would get a part, in no order: it is refused when the second is made, or changed to it."""
+    await world.admin("POST", "/event-sources", {**BODY, "broker": broker}, status=201)
+    second = {**BODY, "name": "second", "broker": broker}
+    refused = (await world.admin("POST", "/event-sources", second, status=409)).json()
+    assert refused["detail"].startswith("The event source orders reads that already")
+    second["broker"] = {**broker, **other}
+    made = (await world.admin("POST", "/event-sources", second, status=201)).json()
+    at = f"/event-sources/{made['id']}"
+    await world.admin("PUT", at, {**second, "batchSize": 7}, status=200)
+    await world.admin("PUT", at, {**second, "broker": broker}, status=409)
+
+
 async def test_changed_with_if_match(world: World) -> None:
     """The revision counts; the kind of broker stays."""
     made = await world.admin("POST", "/event-sources", BODY, status=201)

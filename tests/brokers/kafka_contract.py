@@ -172,6 +172,8 @@ class Coordinator(KafkaContract):
             [] for _ in range(PARTITIONS)
         ]
         self.committed: dict[int, int] = {}
+        #: of records, as their producer has written it
+        self.timestamp = 1_790_000_000_000
         self.generation = 0
 
     def put(self, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None = None) -> None:
@@ -227,14 +229,14 @@ class Coordinator(KafkaContract):
         found: list[Any] = []
         for one, offset, _ in asked:
             end = len(self.partitions[one])
-            found.append((one, 0, end, end, [], _batch(self.partitions[one][offset:], offset)))
+            found.append((one, 0, end, end, [], _batch(self.partitions[one][offset:], offset, self.timestamp)))
         return FetchResponse_v4(0, [(topic, found)])
 
 
-def _batch(records: list[Any], base: int) -> bytes:
+def _batch(records: list[Any], base: int, timestamp: int) -> bytes:
     if not records:
         return b""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1_000_000)
     for place, (key, value, headers) in enumerate(records):
-        assert builder.append(place, 1_790_000_000_000, key, value, headers) is not None
+        assert builder.append(place, timestamp, key, value, headers) is not None
     return struct.pack(">q", base) + bytes(builder.build())[8:]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import nats
 import pytest
-from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from redis.asyncio import Redis
 
 from pliers_workflow.runtime.event_sources.readers import nats as nats_reader
@@ -233,6 +233,43 @@ async def test_nats_another_node_goes_on_where_one_was(database: str, stream: St
         await office.parcels({"P-0": 6})
         await office.until(lambda seen: seen["received"] == 6, source)
     await client.close()
+
+
+async def test_nats_of_a_work_queue(office: Office, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that forgets what was acknowledged lets nobody begin in its middle, and need not."""
+    monkeypatch.setattr(nats_reader, "_LOOK_EVERY", 0.1)
+    client = await nats.connect(NATS, allow_reconnect=False)
+    jetstream = client.jetstream()
+    await jetstream.delete_stream(stream.name)
+    subjects = [f"{stream.name}.>"]
+    await jetstream.add_stream(name=stream.name, subjects=subjects, retention=RetentionPolicy.WORK_QUEUE)
+    await office.publish()
+    source = await office.source(stream.broker)
+    for number in range(3):
+        await stream.publish("P-0", number)
+        await office.parcels({"P-0": number + 1})
+        await jetstream.delete_consumer(stream.name, "pliers")
+        await office.until(lambda seen, number=number: seen["received"] > number, source)  # type: ignore[misc]
+    await client.close()
+
+
+async def test_nats_a_part_of_the_stream(office: Office, stream: Stream) -> None:
+    """A source that is changed to another part than its consumer reads says so, and does not read on as before."""
+    await office.publish()
+    part = {**stream.broker, "subject": f"{stream.name}.parcels"}
+    source = await office.source(part)
+    await stream.publish("P-0", 0)
+    await office.parcels({"P-0": 1})
+    for subject, told in ((f"{stream.name}.letters", f"the source {stream.name}.letters;"), (None, "the source all;")):
+        body = {"name": "post", "broker": {**part, "subject": subject}}
+        await office.admin("PUT", f"/event-sources/{source}", body, status=200)
+        seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+        assert seen["lastError"].startswith(
+            f"The consumer pliers reads {stream.name}.parcels of the stream, and {told}"
+        )
+    await office.admin("PUT", f"/event-sources/{source}", {"name": "post", "broker": part}, status=200)
+    await stream.publish("P-0", 1)
+    await office.parcels({"P-0": 2})
 
 
 # -- RabbitMQ ----------------------------------------------------------------------------------------------------------

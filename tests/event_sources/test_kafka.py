@@ -51,6 +51,18 @@ async def test_what_is_read(office: Office) -> None:
         assert plain["eventId"].startswith("parcels/")
 
 
+@pytest.mark.parametrize("timestamp", [-1, 1_795_000_000_000_000_000, 2**63 - 1])
+async def test_a_time_that_no_clock_shows(office: Office, timestamp: int) -> None:
+    """Producers write times as they like, in nanoseconds or none at all: the record is read all the same."""
+    async with listening(Coordinator()) as at:
+        at.timestamp = timestamp
+        await office.publish()
+        source = await office.source(broker(at), mapping={"type": "'parcel.sent'"})
+        at.put(b"P-0", json.dumps({"parcel": "P-0"}).encode())
+        await office.parcels({"P-0": 1})
+        assert (await office.look(source))["lastError"] is None
+
+
 async def test_the_connection_breaks(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in the middle: a new consumer goes on from the offsets that were committed, and nothing acts twice."""
     monkeypatch.setattr(kafka, "_LOOK_EVERY", 0.2)

@@ -82,6 +82,11 @@ def what_is_read(broker: Mapping[str, Any]) -> dict[str, Any]:
     return {name: broker[name] for name in _WHAT if name in broker}
 
 
+def under_one_name(broker: Mapping[str, Any]) -> dict[str, Any]:
+    """That part of which there may be one source: two that read under one name each get a part, in no order."""
+    return {name: value for name, value in what_is_read(broker).items() if name not in ("subject", "begin")}
+
+
 def check(broker: Broker, guard: Guard) -> list[Finding]:
     """Everything that is wrong with it, as far as that can be known without calling it."""
     findings = FieldFindings("broker")

@@ -75,6 +75,7 @@ class EventSources:
         async with self._pool.acquire() as connection, connection.transaction():
             known = await idempotency.claim(connection, tenant, request)
             if known is None:
+                await self._alone(connection, tenant, None, kind, configuration)
                 try:
                     known = await connection.fetchval(
                         _sql.create_source, tenant, wanted.name, kind, configuration, wanted.enabled, principal.user_id
@@ -112,6 +113,7 @@ class EventSources:
                 complete = msgspec.structs.replace(wanted, broker=kinds.SECRETS.unmasked(wanted.broker, row["secrets"]))
                 self._check(complete)
                 configuration, secrets = _split(complete)
+                await self._alone(connection, tenant, source_id, complete.broker.kind, configuration)
                 try:
                     await connection.execute(
                         _sql.replace_source,
@@ -168,6 +170,19 @@ class EventSources:
         if errors:
             raise InvalidError(
                 "invalid_event_source", f"The event source makes no sense: {errors[0].message}", findings=findings
+            )
+
+    async def _alone(
+        self, connection: Any, tenant_id: str, source_id: str | None, kind: str, configuration: str
+    ) -> None:
+        """Raises ConflictError where another source of the tenant reads under the same name."""
+        name = canonical.encode(kinds.under_one_name(canonical.decode(configuration)["broker"])).decode()
+        other = await connection.fetchval(_sql.reads_the_same, tenant_id, kind, name, source_id)
+        if other is not None:
+            raise ConflictError(
+                "read_already",
+                f"The event source {other} reads that already, and each would get a part of it: change that one, or name "
+                "another consumer, group or queue.",
             )
 
     async def _locked(self, connection: Any, tenant_id: str, source_id: str) -> Any:

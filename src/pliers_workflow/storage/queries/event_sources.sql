@@ -9,6 +9,13 @@ INSERT INTO event_sources (tenant_id, name, kind, configuration, enabled, create
 VALUES ($1, $2, $3, $4::text::jsonb, $5, $6::text::uuid)
 RETURNING id::text;
 
+-- name: reads_the_same
+-- Another source ($4: than this one) that reads under the same name ($3); sources are few.
+SELECT name FROM event_sources
+WHERE tenant_id = $1 AND kind = $2 AND configuration -> 'broker' @> $3::text::jsonb
+    AND ($4::text IS NULL OR id <> $4::text::uuid)
+ORDER BY name LIMIT 1;
+
 -- name: put_secrets
 INSERT INTO event_source_secrets (tenant_id, id, secrets) VALUES ($1, $2::text::uuid, $3::text::jsonb)
 ON CONFLICT (tenant_id, id) DO UPDATE SET secrets = excluded.secrets;

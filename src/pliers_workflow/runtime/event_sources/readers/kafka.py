@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -86,10 +85,9 @@ def _message(record: ConsumerRecord[Any, Any]) -> BrokerMessage:
     headers = {text_of(name): text_of(value) for name, value in record.headers}
     content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
     attributes, others = parted(headers, "ce_")
-    # With its time, because a topic that is made anew counts anew.
-    at = datetime.fromtimestamp((record.timestamp or 0) / 1000, UTC).isoformat()
     return BrokerMessage(
-        id=f"{record.topic}/{record.partition}/{record.offset}/{at}",
+        # With its time, because a topic that is made anew counts anew: as it is, for a producer may have written anything.
+        id=f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}",
         address=record.topic,
         body=record.value or b"",
         content_type=content_type,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 import nats.js.errors
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy
 
 from ...brokers.nats import FAILURES, connect
 from .port import BrokerError, BrokerMessage, BrokerReader, parted, text_of
@@ -67,6 +67,11 @@ class NatsReader(BrokerReader):
             raise BrokerError(
                 f"The consumer {broker.consumer} does not pull, or does not acknowledge each message; name another one."
             )
+        if broker.subject != (config.filter_subject or None) and not config.filter_subjects:
+            raise BrokerError(
+                f"The consumer {broker.consumer} reads {config.filter_subject or 'all subjects'} of the stream, and the "
+                f"source {broker.subject or 'all'}; name another consumer, or remove that one."
+            )
         self._subscription = await jetstream.pull_subscribe_bind(consumer=broker.consumer, stream=broker.stream)
         return float(config.ack_wait or 30.0) if info.num_ack_pending else 0.0
 
@@ -79,6 +84,8 @@ class NatsReader(BrokerReader):
         begin, first = DeliverPolicy.ALL, None
         if after is None:
             begin = DeliverPolicy.ALL if broker.begin == "beginning" else DeliverPolicy.NEW
+        elif stream.config.retention == RetentionPolicy.WORK_QUEUE:
+            pass  # what was acknowledged is not there any more, and such a stream allows no other way to begin
         elif after["created"] == self._created and after["sequence"] <= stream.state.last_seq:
             begin, first = DeliverPolicy.BY_START_SEQUENCE, after["sequence"] + 1
         return ConsumerConfig(
