@@ -11,8 +11,8 @@ def said(error: Exception) -> str:
     """
     The kind of an error and its own words, in a line: some libraries' `repr` tells no words, and some errors have none.
 
-    >>> said(OSError(111, "refused")), said(ValueError())
-    ('OSError: [Errno 111] refused', 'ValueError')
+    >>> said(ValueError("no such queue")), said(ValueError())
+    ('ValueError: no such queue', 'ValueError')
     >>> said(RuntimeError("RuntimeError: one line\\n   and another"))
     'RuntimeError: one line and another'
     """
