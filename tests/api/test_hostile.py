@@ -211,6 +211,27 @@ async def test_a_forged_instant_is_refused(company: World) -> None:
             await auditor("GET", path, params={"cursor": cursor}, status=422)
 
 
+async def test_what_has_one_value_is_not_given_twice(company: World) -> None:
+    """Of two tokens, keys, tags or types none is chosen: a proxy may have heeded the other one."""
+    at = f"/api/v1/workflow-instances/{(await company.start('ada'))['id']}"
+    token = ("Authorization", f"Bearer {company.callers['ada'].token}")
+    kind = ("Content-Type", "application/json")
+    for headers, status in (
+        ([token, ("Authorization", "Bearer other")], 401),
+        ([("Authorization", "Bearer other"), token], 401),
+        ([token, kind, ("Idempotency-Key", "a"), ("Idempotency-Key", "b")], 400),
+        ([token, kind, ("If-Match", '"1"'), ("If-Match", '"2"')], 400),
+        ([token, kind, ("If-Match", '"9"'), ("If-Match", "*")], 400),
+        ([token, kind, ("Content-Type", "text/plain")], 415),
+        ([token, kind, ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")], 415),
+    ):
+        refused = await company.http.put(at, headers=headers, content=b'{"patch": {"amount": 2}}')
+        assert refused.status_code == status, headers
+    several = [token, ("If-None-Match", '"1"'), ("If-None-Match", "*"), ("Accept-Encoding", "br"), ("Accept", "a/b")]
+    assert (await company.http.get(at, headers=several)).status_code == 304
+    assert (await company.admin("GET", at.removeprefix("/api/v1"), status=200)).json()["revision"] == 1
+
+
 async def test_a_token_s_end_is_refused_by_its_name_in_the_body(world: World) -> None:
     """Whoever asks for a token that has expired already is told which field of the body to set right."""
     body = {"user": "admin", "expiresAt": "2020-01-01T00:00:00Z"}

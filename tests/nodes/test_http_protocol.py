@@ -164,6 +164,55 @@ async def answers(node: Node, count: int, *, first_pause: float = 0, pause: floa
         return bytes(taken)
 
 
+async def test_an_offer_to_change_the_protocol_is_declined(cluster: Cluster) -> None:
+    """As Java's client makes it with its first request: that request keeps its body, and the next ones are heard."""
+    node = await cluster.node()
+    live = b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n"
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAEAAEAAAAI\r\n"
+    for protocol in b"h2c", b"websocket", b"anything":
+        head = b"POST /api/v1/users HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\n"
+        head += b"Authorization: Bearer %s\r\n" % cluster.admin.encode() + offer % protocol
+        body = b'{"username": "%s"}' % protocol
+        whole = head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        for sent in [whole], [whole[:90], whole[90 : -len(body)], body]:
+            reader, writer = await connection(node)
+            for part in sent:
+                writer.write(part)
+                await asyncio.sleep(0.05)
+            answer = await asyncio.wait_for(reader.readuntil(b"}"), 30)
+            assert answer.startswith(b"HTTP/1.1 201 " if sent == [whole] else b"HTTP/1.1 409 "), answer
+            writer.transport.abort()
+        await node.api("GET", f"/users/{protocol.decode()}", cluster.admin)
+        asked = live.replace(b"\r\n\r\n", b"\r\n" + offer % protocol + b"\r\n")
+        chunked = head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+        answer = await said(node, asked + live + 300 * asked + chunked)
+        assert answer.count(b"HTTP/1.1 200 ") == 302
+        assert answer.count(b"`username`") == 2
+
+
+async def test_what_is_no_http_is_refused_with_a_sentence(cluster: Cluster) -> None:
+    """400, and the connection is closed: what may be understood in two ways by two servers is not understood at all."""
+    node = await cluster.node()
+    post = b"POST /api/v1/users HTTP/1.1\r\nHost: node\r\n"
+    for request, reason in (
+        (b"\x16\x03\x01\x02\x00\x01\x00", b"This is no HTTP/1.1 request.\n"),
+        (post + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"This is no HTTP/1.1 request.\n"),
+        (post + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}abc", b"This is no HTTP/1.1 request.\n"),
+        (post + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", b"This is no HTTP/1.1 request.\n"),
+        (post + b"X: a\r\n b\r\n\r\n", b"This is no HTTP/1.1 request.\n"),
+        (b"GET /health/live HTTP/1.1\r\n\r\n", b"A request has one `Host` header; send it once.\n"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"A request has one `Host` header; send it once.\n"),
+        (
+            b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+            b"There is nothing to connect to; this is a server of its own.\n",
+        ),
+    ):
+        answer = await said(node, request)
+        assert answer.startswith(b"HTTP/1.1 400 "), request
+        assert answer.endswith(reason), request
+    assert (await said(node, b"GET /health/live HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
 async def dripped(node: Node, first: bytes, drop: bytes) -> bytes:
     """What the node answers until it hangs up, where something comes again and again, and is never whole."""
     reader, writer = await connection(node)

@@ -24,7 +24,7 @@ from pliers_workflow.runtime.principal import Principal
 from .bodies import check_media_type, decode, read_body
 from .endpoint import Call, Endpoint, RawBody, Reply, Routes
 from .failures import problem_of
-from .parameters import etag, idempotency_key, names_tag, read_query, revision
+from .parameters import by_name, etag, idempotency_key, names_tag, read_query, revision
 from .problems import ApiError, problem_body
 from .sending import CLOSE, COMMON, JSON, PROBLEM, send_answer
 
@@ -80,7 +80,7 @@ class Dispatcher:
         path: str = scope["path"]
         path = path[len(base if path.startswith(base) else self.base) :]
         method: str = scope["method"]
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = by_name(scope["headers"])
         endpoint: Endpoint | None = None
         traceparent = headers.get(b"traceparent")
         try:

@@ -8,6 +8,7 @@ its revision. `If-Match` is about lost updates, which the revision alone tells o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -60,6 +61,21 @@ def read_query(into: type[msgspec.Struct] | None, query_string: bytes) -> Any:
         problem = invalid("invalid_parameter", str(error), into)
         pointer = problem.findings[0].pointer.strip("/")
         raise invalid_parameter(pointer, f"is not valid: {problem.findings[0].message}") from None
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """
+    Headers by name; those that come several times are one list (RFC 9110 section 5.3).
+
+    So what has one value only is refused by its form, and nobody has to choose between two tokens or two keys:
+
+    >>> by_name([(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")])
+    {b'authorization': b'Bearer a, Bearer b'}
+    """
+    found = dict(headers)
+    if len(found) < len(headers):
+        found = {name: b", ".join([value for other, value in headers if other == name]) for name in found}
+    return found
 
 
 def etag(revision: int, body: bytes) -> bytes:

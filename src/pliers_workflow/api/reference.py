@@ -78,6 +78,9 @@ seconds; a body has to come, and an answer to be taken, at 500 bytes a second or
 `server.receive_timeout`). A connection whose answers are left lying is broken off, one on which more than 1 MiB of a body
 comes after its answer is closed, and so is a new one on which nothing is said for that time, without a word. Waiting for an
 answer, as with `waitSeconds`, has no such limit, and a connection between two requests stays open for 75 seconds.
+
+A request has one `Host`. Other headers that come several times are one list, so that of two tokens, keys or tags none is
+chosen, but both are refused. An offer to go on with another protocol (`Upgrade`) is passed over: this is HTTP/1.1.
 """
 
 

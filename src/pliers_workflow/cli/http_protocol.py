@@ -19,8 +19,9 @@ import asyncio
 import contextlib
 import enum
 import socket
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 #: bytes of a request line and all headers together, as they come over the wire
@@ -73,7 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     """
     uvicorn's connection, which refuses a head without end with 431, a request that does not come with 408, and hangs up.
 
-    It breaks the connection where answers are not taken.
+    It breaks the connection where answers are not taken, and speaks HTTP/1.1 and nothing else.
     """
 
     #: seconds for a head, and over which the rate of a body or answer is counted; set by `receiving_within`
@@ -84,6 +85,8 @@ class HttpProtocol(HttpToolsProtocol):
     #: bytes of the address and the headers that the parser has handed over
     _collected = 0
     _advanced = False
+    #: what is said where the parser stops
+    _objection = (400, "This is no HTTP/1.1 request.\n")
     _refused = False
     _owed = Owed.HEAD
     #: since when, on the loop's clock; of a body, since when it is counted
@@ -114,11 +117,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._look_no_more()
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self) -> None:
-        """The connection is another protocol's from here on."""
-        self._look_no_more()
-        super().handle_websocket_upgrade()
-
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
         if self._refused:
@@ -127,7 +125,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._owed is Owed.NOTHING or not self._spoken:
             self._spoken = True
             self._owe(Owed.HEAD)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self._refuse(*self._objection)
         self._unfinished = 0 if self._advanced else self._unfinished + len(data)
         if self._unfinished > HEAD_SIZE_MAX:
             self._refuse(431, _TOO_LARGE)
@@ -151,6 +153,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._object(400, "There is nothing to connect to; this is a server of its own.\n")
+            return  # it comes again, without the offer
+        self._check_host()
         self._advanced = True
         self._body_size = 0
         self._owe(Owed.BODY)
@@ -166,21 +173,46 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is whole."""
+        if self.parser.should_upgrade():
+            return
         self._advanced = True
         self._owed = Owed.NOTHING
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """What could not be parsed; where it was us who stopped the parser, we say why."""
-        if self._collected > HEAD_SIZE_MAX:
-            self._refuse(431, _TOO_LARGE)
-        elif not self._refused:
-            super().send_400_response(msg)
+    def _parse(self, data: bytes) -> None:
+        """
+        Parse, and decline every offer to change the protocol (`Upgrade: h2c`, which Java's client makes with its first request).
+
+        The parser takes such a request for one without a body, and what follows it for the other protocol; left at that, its
+        body would be lost, or even be read as the next request. So it is parsed anew without the offer.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+            line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+            headers = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            self.parser.feed_data(b"\r\n".join([line, *headers, b"\r\n"]))
+
+    def _check_host(self) -> None:
+        """HTTP/1.1 wants exactly one (RFC 9112 section 3.2): where there are two, a proxy may have heeded the other."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._object(400, "A request has one `Host` header; send it once.\n")
 
     def _collect(self, size: int) -> None:
         self._collected += size
         if self._collected > HEAD_SIZE_MAX:
-            raise ValueError("the head is too large")  # makes the parser stop
+            self._object(431, _TOO_LARGE)
+
+    def _object(self, status: int, sentence: str) -> NoReturn:
+        self._objection = (status, sentence)
+        raise ValueError  # makes the parser stop
 
     def _owe(self, what: Owed) -> None:
         self._owed = what

@@ -39,7 +39,7 @@ class HttpServer(uvicorn.Server):
             create_app(engine), host=host, port=port, log_config=None, access_log=False, server_header=False,
             date_header=False, proxy_headers=False, lifespan="on", timeout_graceful_shutdown=drain_grace,
             timeout_keep_alive=75, backlog=4096,
-            http=receiving_within(engine.settings.server.receive_timeout),
+            ws="none", http=receiving_within(engine.settings.server.receive_timeout),
         ))  # fmt: skip
         self._engine = engine
         self._listening = listening
