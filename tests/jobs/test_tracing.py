@@ -10,9 +10,12 @@ import httpx
 import pytest
 
 from pliers_workflow.app import create_app
-from pliers_workflow.interpreter.commands import CancelInstance, Trace
+from pliers_workflow.interpreter.commands import CancelInstance, ResumeInstance, SuspendInstance, Trace
 from pliers_workflow.runtime import tracing
+from pliers_workflow.runtime.answers import Overloaded
 from pliers_workflow.runtime.engine import Engine
+from pliers_workflow.runtime.rows import BindingInput
+from pliers_workflow.runtime.submissions import Submissions
 from tests.api.world import World
 from tests.nodes.conftest import until
 from tests.outbound.server import OutsideServer, outside, reply
@@ -200,3 +203,105 @@ async def test_events_say_it(make_shop: MakeShop, web: OutsideServer) -> None:
     assert (event["traceparent"], event["tracestate"]) == (PARENT, "vendor=1")
     assert (traced.headers["traceparent"], traced.headers["tracestate"]) == (PARENT, "vendor=1")
     assert not {"traceparent", "tracestate"} & (json.loads(plain.body).keys() | plain.headers.keys())
+
+
+# -- what happens later ------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_clock_begins_belongs_to_it(shop: Shop, world: World, web: OutsideServer) -> None:
+    """A wait that is over, and a timeout: the trace of the command that started the clock, also when it was moved since."""
+    await shop.publish(workflow("errand", {"type": "wait", "durationMinutes": 60}, call(web)))
+    timed = workflow("timed", transitions=[{"to": "done", "trigger": "late"}])
+    timed["stateMachine"]["states"]["work"]["timeouts"] = [{"afterMinutes": 60, "trigger": "late"}]
+    await shop.publish(timed)
+    await shop.engine.pool.execute("UPDATE tenants SET virtual_now = now()")
+    waits, plain, out = [
+        (await world.admin("POST", f"/workflows/{name}/instances", {"data": {}}, status=201, headers=headers)).json()[
+            "id"
+        ]
+        for name, headers in (("errand", HEADERS), ("errand", {}), ("timed", HEADERS))
+    ]
+    await shop.do(waits, SuspendInstance("wait"))
+    await shop.do(waits, ResumeInstance("go on"))
+    await later(shop)
+    await shop.engine.step_worker.run_due()
+    assert sorted(str(request.headers.get("traceparent")) for request in web.requests) == [PARENT, "None"]
+    assert await shop.history(waits) == ["start", "suspend", "resume", "fire_timer", "complete_step"]
+    assert await traces(shop.engine, waits) == [KEPT, None, None, KEPT, KEPT]
+    assert await traces(shop.engine, plain) == [None, None, None]
+    assert await traces(shop.engine, out) == [KEPT, KEPT]
+
+
+async def later(shop: Shop) -> None:
+    """An hour passes, and what is due then is done."""
+    await shop.engine.pool.execute("UPDATE tenants SET virtual_now = coalesce(virtual_now, now()) + interval '1 hour'")
+    await shop.engine.timers.run_due()
+
+
+async def test_who_waits_for_their_turn_belongs_to_it(make_shop: MakeShop, web: OutsideServer) -> None:
+    """Whoever lets them begin."""
+    shop = await make_shop(outbound={"allow_private_networks": True}, execution={"max_concurrent_instances": 1})
+    definition = await shop.publish(workflow("errand", call(web)))
+    with tracing.within(TRACE):
+        traced = await shop.start(definition)
+    plain = await shop.start(definition)
+    assert await shop.engine.admission.admit() == 1
+    await shop.engine.step_worker.run_due()
+    assert await shop.engine.admission.admit() == 1
+    await shop.engine.step_worker.run_due()
+    assert [request.headers.get("traceparent") for request in web.requests] == [PARENT, None]
+    assert await traces(shop.engine, traced) == [KEPT] * 3
+    assert await traces(shop.engine, plain) == [None] * 3
+
+
+async def test_what_an_event_leads_to_belongs_to_it(shop: Shop, world: World) -> None:
+    """To the trace that it names, or to that of the request: at once, after it has waited for its instance, and delayed."""
+    document = {
+        **workflow("order", transitions=[{"to": "work", "trigger": "paid"}]),
+        "eventHooks": {
+            "correlation": [{"name": "order", "key": "data.order"}],
+            "triggers": [
+                {"id": "paid", "eventType": "order.paid", "correlationKey": "event.data.order",
+                 "action": {"type": "advance_state", "trigger": "paid"}},
+                {"id": "slow", "eventType": "order.slow", "correlationKey": "event.data.order", "delayMinutes": 1,
+                 "action": {"type": "advance_state", "trigger": "paid"}},
+            ],
+        },
+    }  # fmt: skip
+    await shop.publish(document)
+
+    async def send(id: str, headers: dict[str, str], **attributes: Any) -> None:
+        body = {"specversion": "1.0", "id": id, "source": "/shop", "type": "order.paid", "data": {"order": "A"}}
+        headers = {**headers, "Content-Type": "application/cloudevents+json"}
+        await world.admin("POST", "/events", {**body, **attributes}, headers=headers, status=202)
+
+    named = {"traceparent": OTHER}
+    await send("early", HEADERS)
+    made = await world.admin("POST", "/workflows/order/instances", {"data": {"order": "A"}}, status=201)
+    instance = made.json()["id"]
+    await shop.engine.inbox.waits.settle()
+    await send("named", HEADERS, **named)
+    await send("delayed", HEADERS, type="order.slow")
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() WHERE kind = 'trigger'")
+    await shop.engine.inbox.delayed.run_due()
+    await send("plain", {})
+    await send("wrong", HEADERS, traceparent="wrong")
+    assert await traces(shop.engine, instance) == [None, KEPT, {"parent": OTHER}, KEPT, None, KEPT]
+
+
+async def test_a_start_that_is_owed_belongs_to_the_request_that_owes_it(shop: Shop) -> None:
+    """Also where a crash came between, and another node makes it."""
+    await shop.publish(workflow("errand"))
+    await shop.engine.submissions.put_binding(shop.admin, BindingInput(form_id="f", workflow="errand"))
+    overloaded = Submissions(shop.engine.pool, shop.engine.catalog, shop.engine.audit, _nobody)
+    with tracing.within(TRACE):
+        answer = await overloaded.create(shop.admin, "f", {})
+    (pending,) = answer.pending
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET due_at = now(), lease_until = NULL, lease_owner = NULL")
+    assert await shop.engine.submissions.run_pending_starts() == 1
+    assert await traces(shop.engine, pending) == [KEPT]
+    assert tracing.current() is None
+
+
+async def _nobody(*_: Any, **__: Any) -> Any:
+    raise Overloaded(1)

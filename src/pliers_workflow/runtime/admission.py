@@ -25,6 +25,7 @@ from pliers_workflow.interpreter.commands import Actor, BeginInstance, CancelIns
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import leases, queries
 
+from . import tracing
 from .answers import Accepted, EngineError
 from .failures import DATABASE_AWAY
 from .health import Reading
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from pliers_workflow.interpreter.commands import Trace
     from pliers_workflow.storage.database import AnyConnection
 
     from .answers import Answer
@@ -121,17 +123,17 @@ class Admission:
 
     async def admit(self) -> int:
         """Let those begin for whom there is room, if the lease is ours; how many did."""
-        turns: list[tuple[str, str]] = []
+        turns: list[tuple[str, str, Trace | None]] = []
         async with self._pool.acquire() as connection:
             tenants = [row["id"] for row in await connection.fetch(_sql.tenants_with_pending)]
             if not tenants or await leases.acquire(connection, _LEASE, self._owner, seconds=_LEASE_SECONDS) is None:
                 return 0
             for tenant_id in tenants:
                 rows = await connection.fetch(_sql.admissible, tenant_id, self._limit, _TAKEN_MAX)
-                turns.extend((tenant_id, row["id"]) for row in rows)
+                turns.extend((tenant_id, row["id"], tracing.kept(row["trace"])) for row in rows)
         answers = await asyncio.gather(*(self._begin(*turn) for turn in turns), return_exceptions=True)
         begun = 0
-        for (_, instance_id), answer in zip(turns, answers, strict=True):
+        for (_, instance_id, _), answer in zip(turns, answers, strict=True):
             begun += isinstance(answer, Accepted)
             if isinstance(answer, BaseException) and not isinstance(answer, EngineError):
                 raise answer
@@ -139,7 +141,8 @@ class Admission:
                 _log.warning("instance_not_begun", instance=instance_id, error=str(answer))
         return begun
 
-    async def _begin(self, tenant_id: str, instance_id: str) -> Answer:
+    async def _begin(self, tenant_id: str, instance_id: str, trace: Trace | None) -> Answer:
+        tracing.adopt(trace)
         answer = await self._execute(tenant_id, instance_id, Command(str(uuid4()), Actor(), BeginInstance()))
         if isinstance(answer, Rejection) and answer.reason not in _OVERTAKEN:
             # It would be first in the queue for ever, and all others behind it.

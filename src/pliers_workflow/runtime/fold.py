@@ -157,7 +157,7 @@ class Fold:
                 else:
                     self.settled[effect.item] = (effect, at)
             case ScheduleTimer():
-                self._schedule(timer_job(effect.timer), at)
+                self._schedule(timer_job(effect.timer, trace), at)
             case CancelTimer():
                 self._cancel_timer(effect.timer)
             case ScheduleStep():

@@ -17,8 +17,9 @@ from uuid import uuid4
 from pliers_workflow.interpreter.commands import Actor, Command, FireTimer
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 
+from . import tracing
 from .answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, ShuttingDown
-from .jobs.payloads import TIMER
+from .jobs.payloads import TIMER, read_timer
 from .jobs.service import TOO_NEW, ClaimedJob, Failed, JobService, Result, Served
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class TimerDispatcher(JobService):
     async def _fire(self, tenant_id: str, timer: ClaimedJob) -> Result:
         command = Command(f"timer:{timer.id}:{timer.token}:{uuid4().hex[:8]}", _ENGINE, FireTimer(timer.name))
         assert timer.instance_id is not None, "a timer belongs to an instance"
+        tracing.adopt(read_timer(timer.payload).trace)
         try:
             answer = await self._execute(tenant_id, timer.instance_id, command)
         except ShuttingDown:

@@ -2,7 +2,8 @@
 
 A caller says it by the headers of W3C Trace Context (https://www.w3.org/TR/trace-context/). The command keeps it in its
 history row; the jobs it owes carry it to whoever serves them, and what comes of those continues it: a step's call, the next
-step, a sub-workflow, an event. What a clock begins belongs to no trace.
+step, a sub-workflow, an event, what a clock begins that it has started. An event from outside names its trace itself, or
+belongs to that of the request it came with, whenever it acts.
 
 The engine has no spans of its own that anybody could look up, so it hands on what it was given, unchanged: the caller's span
 is the parent of what the engine calls. What is no trace context is passed over, as the standard wants it; it refuses nothing.
@@ -18,8 +19,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+import msgspec
+
 from pliers_workflow.interpreter.commands import Trace
 
+_read: Final = msgspec.json.Decoder(Trace).decode
 _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 #: Version, trace, parent, flags; a later version may say more (sections 3.2.2 and 4.3).
@@ -70,6 +74,11 @@ def read(traceparent: bytes, tracestate: bytes | None = None) -> Trace | None:
     if len(state) > _STATE_MAX or not (state.isascii() and state.isprintable()):
         state = ""
     return Trace(f"00-{trace}-{parent}-{flags}", state)
+
+
+def kept(text: str | None) -> Trace | None:
+    """The trace that a row keeps as JSON; None: it keeps none."""
+    return None if text is None or text == "null" else _read(text)
 
 
 def headers(trace: Trace | None, given: Mapping[str, str]) -> dict[str, str]:

@@ -22,9 +22,10 @@ import msgspec
 from msgspec import Struct
 
 from pliers_workflow.definition.findings import Finding
-from pliers_workflow.interpreter.commands import InboundEvent
+from pliers_workflow.interpreter.commands import InboundEvent, Trace
 from pliers_workflow.storage import canonical
 
+from .. import tracing
 from ..errors import InvalidError
 from ..storable import find_unstorable
 
@@ -68,6 +69,19 @@ class Incoming(Struct, frozen=True):
     #: seconds; None: the installation's default
     ttl: int | None = None
     depth: int = 0
+    #: None: what the event itself names, or the request it came with
+    trace: Trace | None = None
+
+    @property
+    def belongs_to(self) -> Trace | None:
+        """The trace that all belongs to that it leads to (CloudEvents' extension for distributed tracing names it)."""
+        named = self.event.attributes.get("traceparent")
+        if self.trace is None and isinstance(named, str):
+            state = self.event.attributes.get("tracestate")
+            found = tracing.read(named.encode(), state.encode() if isinstance(state, str) else None)
+            if found is not None:
+                return found
+        return self.trace or tracing.current()
 
 
 def structured(value: object) -> Incoming:

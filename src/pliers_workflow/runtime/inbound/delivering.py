@@ -17,6 +17,7 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import canonical, identity
 from pliers_workflow.storage.identity import is_uuid
 
+from .. import tracing
 from ..answers import Accepted, RequestKey
 from ..errors import InvalidError
 from ..mapping import Failure
@@ -86,7 +87,8 @@ class Deliverer:
         except Failure as failure:
             return failed(match, failure)
         command = Command(id=_command_id(stored, match), actor=_ENGINE, order=order)
-        answer = await self._execute(stored.tenant_id, order.instance_id, command, background=True)
+        with tracing.within(stored.trace):
+            answer = await self._execute(stored.tenant_id, order.instance_id, command, background=True)
         if isinstance(answer, Accepted):
             return result(match, "started", instance=order.instance_id)
         if not isinstance(answer, Rejection):
@@ -155,7 +157,8 @@ class Deliverer:
         key = f"{stored.id}/{instance_id}/{digest(match)}"
         request = RequestKey("engine", "event", key, sha256(key.encode()).digest(), ttl=self._key_ttl)
         command = Command(id=_command_id(stored, match), actor=_ENGINE, order=order)
-        return await self._execute(stored.tenant_id, instance_id, command, request=request, background=True)
+        with tracing.within(stored.trace):
+            return await self._execute(stored.tenant_id, instance_id, command, request=request, background=True)
 
 
 def digest(match: Match) -> str:

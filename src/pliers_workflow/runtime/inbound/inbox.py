@@ -155,17 +155,20 @@ class Inbox(Carrier):
             raise ShuttingDown("this node is shutting down; repeat the request, another node will take it")
         real_now = datetime.now(UTC)
         ids = [identity.new_instance_id(real_now) for _ in events]
+        traces = {id: each.belongs_to for id, each in zip(ids, events, strict=True)}
         rows = await connection.fetch(
             _sql.receive, tenant_id, ids, [_fingerprint(each) for each in events], [each.event.type for each in events],
             [canonical.encode_loose(each.event).decode() for each in events], [each.depth for each in events],
             received_by, event_source, self._dedupe, _LEASE,
             [self._settings.ttl if each.ttl is None else each.ttl for each in events],
+            [None if trace is None else canonical.encode_loose(trace).decode() for trace in traces.values()],
         )  # fmt: skip
         by_id = dict(zip(ids, events, strict=True))
         kept = [
             Stored(
                 tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"],
                 row["open_until"], own=received_by is None and event_source is None, in_order=event_source is not None,
+                trace=traces[row["id"]],
             )
             for row in rows
         ]  # fmt: skip

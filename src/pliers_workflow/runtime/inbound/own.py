@@ -99,7 +99,7 @@ class OwnEvents(Reader):
             data=data,
             attributes={name: value for name, value in attributes.items() if value is not None},
         )
-        return Incoming(event, depth=await self._depth(envelope) + 1)
+        return Incoming(event, depth=await self._depth(envelope) + 1, trace=envelope.row.record.command.trace)
 
     async def _depth(self, envelope: Envelope) -> int:
         """How many of the engine's events led to the command that made this one."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from pliers_workflow.definition.listening import Doing
-from pliers_workflow.interpreter.commands import InboundEvent
+from pliers_workflow.interpreter.commands import InboundEvent, Trace
 
 #: received: owed to its triggers. matched: it has acted. buffered: somebody may begin to wait for it. unmatched: nobody
 #: cared. failed: something it should have done could not be done
@@ -35,6 +35,8 @@ class Stored(Struct, frozen=True):
     own: bool = False
     #: it came from a broker after others, and acts after them where it may concern the same instances
     in_order: bool = False
+    #: what it leads to belongs to this
+    trace: Trace | None = None
 
     @property
     def of_submission(self) -> bool:

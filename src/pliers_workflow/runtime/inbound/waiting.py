@@ -31,6 +31,7 @@ from pliers_workflow.definition.listening import type_matches
 from pliers_workflow.interpreter.commands import InboundEvent
 from pliers_workflow.storage import canonical, queries
 
+from .. import tracing
 from ..answers import EngineError
 from ..failures import DATABASE_AWAY
 from ..mapping import Failure
@@ -236,4 +237,5 @@ def stored_of(row: asyncpg.Record) -> Stored:
         attempt=row["attempt"],
         own=row["received_by"] is None and row["event_source_id"] is None,
         in_order=row["event_source_id"] is not None,
+        trace=tracing.kept(row["trace"]),
     )

@@ -25,7 +25,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from pliers_workflow.interpreter.commands import CompleteStep, FailStep, Trace
+from pliers_workflow.interpreter.commands import CompleteStep, FailStep
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import canonical, queries
 
@@ -63,8 +63,6 @@ _TURNS: Final = 3
 #: What names a fetch, in a lease token and at the end of the lease's owner.
 _NONCE_BYTES: Final = 16
 _TOKEN_FORM: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{32})")
-
-_read_trace: Final = msgspec.json.Decoder(Trace).decode
 
 _GONE: Final = (
     "This task is not yours any more: its lease has lapsed, it was settled or cancelled, or the lease token is of another "
@@ -338,7 +336,7 @@ class ExternalTasks:
             return _gone()
         held = _Held(**row)
         # The worker's own trace, else the one that it was given along with the task.
-        trace = tracing.current() or (None if held.trace is None else _read_trace(held.trace))
+        trace = tracing.current() or tracing.kept(held.trace)
         with tracing.within(trace):
             settled = await settle(
                 self._execute, tenant_id, held.instance_id, result(held),

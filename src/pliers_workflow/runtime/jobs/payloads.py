@@ -32,6 +32,13 @@ TRIGGER: Final = "trigger"
 DEPARTURE: Final = "departure"
 
 
+class TimerPayload(Struct, frozen=True, omit_defaults=True):
+    """What a timer has besides its name: what it fires stands in the instance."""
+
+    #: of the command that started it
+    trace: Trace | None = None
+
+
 class StepPayload(Struct, frozen=True, omit_defaults=True):
     """A step's attempt, for whoever runs it."""
 
@@ -69,20 +76,22 @@ class ChildPayload(Struct, frozen=True, omit_defaults=True):
     trace: Trace | None = None
 
 
+read_timer: Final = msgspec.json.Decoder(TimerPayload).decode
 read_step: Final = msgspec.json.Decoder(StepPayload, float_hook=Decimal).decode
 read_order: Final = msgspec.json.Decoder(OrderPayload, float_hook=Decimal).decode
 read_child: Final = msgspec.json.Decoder(ChildPayload, float_hook=Decimal).decode
 
 
-def timer_job(timer: Timer) -> Job:
-    """The row of a timer."""
+def timer_job(timer: Timer, trace: Trace | None = None) -> Job:
+    """The row of a timer; without a trace the one it has, where it is written anew, stays."""
     clock = {
         "budget": timer.budget_ms,
         "used": timer.used_ms,
         "calendar": timer.calendar,
         "paused_at": timer.paused_at,
     }
-    return Job(kind=TIMER, name=timer.id, due_at=timer.due_at, clock=clock)
+    payload = None if trace is None else TimerPayload(trace)
+    return Job(kind=TIMER, name=timer.id, due_at=timer.due_at, clock=clock, payload=payload)
 
 
 def step_job(effect: ScheduleStep, instance: Instance, trace: Trace | None = None) -> Job:

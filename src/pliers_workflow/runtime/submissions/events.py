@@ -19,6 +19,7 @@ from pliers_workflow.interpreter.commands import InboundEvent
 from pliers_workflow.settings import EventSettings
 from pliers_workflow.storage import canonical, identity
 
+from .. import tracing
 from ..failures import DATABASE_AWAY
 from ..inbound.rows import Stored, submissions_source
 
@@ -35,7 +36,7 @@ class Told(Struct, frozen=True):
     """An event about a submission, before it is kept."""
 
     stored: Stored
-    #: as the statements take them: id, fingerprint, type, event, how long it is known, lease
+    #: as the statements take them: id, fingerprint, type, event, how long it is known, lease, trace
     columns: tuple[Any, ...]
 
 
@@ -79,11 +80,13 @@ class SubmissionEvents:
                 "changedby": changed_by,
             },
         )
-        stored = Stored(tenant_id, identity.new_instance_id(real_now), event, 0, at, at, own=True)
+        trace = tracing.current()
+        stored = Stored(tenant_id, identity.new_instance_id(real_now), event, 0, at, at, own=True, trace=trace)
         # With a word before it, so that nobody outside can use up the event's name.
         fingerprint = sha256(f"submission\0{event.source}\0{event.id}".encode()).digest()
         encoded = canonical.encode_loose(event).decode()
-        return Told(stored, (stored.id, fingerprint, event_type, encoded, self._dedupe, _LEASE))
+        traced = None if trace is None else canonical.encode_loose(trace).decode()
+        return Told(stored, (stored.id, fingerprint, event_type, encoded, self._dedupe, _LEASE, traced))
 
     async def act(self, told: Told) -> None:
         """Have an event that is kept carried out; return when it is, or soon. What goes wrong, the inbox's sweep makes good."""

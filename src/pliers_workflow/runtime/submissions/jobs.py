@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from pliers_workflow.interpreter.commands import Trace
 from pliers_workflow.storage import canonical
 
 from ..mapping import Order
@@ -30,6 +31,8 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     order: Order
     #: the version that was resolved; None: it could not be, and a retry asks again
     definition: str | None = None
+    #: of the request that owes it
+    trace: Trace | None = None
     format: int = 1
 
 

@@ -16,7 +16,7 @@ from pliers_workflow.storage import canonical, identity, queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .. import idempotency
+from .. import idempotency, tracing
 from ..answers import Accepted, Answer, EngineError, RequestKey
 from ..errors import InvalidError, NotFoundError
 from ..failures import DATABASE_AWAY, set_apart
@@ -150,7 +150,8 @@ class Starts:
                 record = await self._pool.fetchrow(sql.get, job.tenant_id, job.payload.submission)
                 assert record is not None, "submissions are never deleted"
                 submission = submission_row(record)
-                answer = await self._answer(submission, [await self._ready(job, submission)])
+                with tracing.within(job.payload.trace):
+                    answer = await self._answer(submission, [await self._ready(job, submission)])
                 settled += not answer.pending
         return settled
 
@@ -192,6 +193,7 @@ class Starts:
                     username=principal.username,
                     permissions=tuple(sorted(principal.permissions)),
                     order=order,
+                    trace=tracing.current(),
                 ),
             )
             start = await self._evaluate(job, data, row["now"])

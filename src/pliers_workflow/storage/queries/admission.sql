@@ -8,8 +8,12 @@ WHERE EXISTS (SELECT FROM workflow_instances i WHERE i.tenant_id = n.id AND i.st
 
 -- name: admissible
 -- Those of a tenant whose turn it is, oldest first, at most $3: as many as there is room for when $2 may be under way (0: any
--- number). Both are seen at one moment, so two that ask at once find the same ones. Served by idx_workflow_instances_status.
-SELECT i.id::text AS id
+-- number). Both are seen at one moment, so two that ask at once find the same ones. With the trace that their starts belong to.
+-- Served by idx_workflow_instances_status, and the history's primary key.
+SELECT i.id::text AS id, (
+    SELECT h.execution_data -> 'command' -> 'trace' FROM workflow_execution_history h
+    WHERE h.tenant_id = $1 AND h.workflow_instance_id = i.id AND h.seq = 1
+)::text AS trace
 FROM workflow_instances i
 WHERE i.tenant_id = $1 AND i.status = 'pending'
 ORDER BY i.id

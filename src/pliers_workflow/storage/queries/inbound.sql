@@ -5,13 +5,13 @@
 -- events cannot wait for each other. Served by inbound_events_tenant_id_fingerprint_key.
 INSERT INTO inbound_events (
     tenant_id, id, fingerprint, type, event, depth, received_at, received_by, event_source_id, open_until, forget_at,
-    lease_until, attempt
+    lease_until, attempt, trace
 )
 SELECT n.id, t.id::uuid, t.fingerprint, t.type, t.event::json, t.depth, coalesce(n.virtual_now, now()), $7::text::uuid,
     $8::text::uuid, coalesce(n.virtual_now, now()) + make_interval(secs => t.ttl),
-    coalesce(n.virtual_now, now()) + greatest(make_interval(secs => t.ttl), $9::interval), now() + $10::interval, 1
-FROM tenants n, unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[], $11::int[])
-    AS t (id, fingerprint, type, event, depth, ttl)
+    coalesce(n.virtual_now, now()) + greatest(make_interval(secs => t.ttl), $9::interval), now() + $10::interval, 1, t.trace::json
+FROM tenants n, unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[], $11::int[], $12::text[])
+    AS t (id, fingerprint, type, event, depth, ttl, trace)
 WHERE n.id = $1
 ORDER BY t.fingerprint
 ON CONFLICT (tenant_id, fingerprint) DO NOTHING
@@ -19,7 +19,8 @@ RETURNING id::text AS id, received_at, open_until;
 
 -- fragment: columns
 tenant_id, id::text AS id, type, event::text AS event, depth, received_at, received_by::text AS received_by,
-event_source_id::text AS event_source_id, status, results::text AS results, open_until, forget_at, attempt
+event_source_id::text AS event_source_id, status, results::text AS results, open_until, forget_at, attempt,
+trace::text AS trace
 
 -- name: known
 -- What became of events that came before. Served by inbound_events_tenant_id_fingerprint_key.
@@ -92,7 +93,7 @@ FROM (
 WHERE e.tenant_id = $1 AND e.id = due.id
 RETURNING e.tenant_id, e.id::text AS id, e.type, e.event::text AS event, e.depth, e.received_at,
     e.received_by::text AS received_by, e.event_source_id::text AS event_source_id, e.status, e.results::text AS results,
-    e.open_until, e.forget_at, e.attempt;
+    e.open_until, e.forget_at, e.attempt, e.trace::text AS trace;
 
 -- name: claim_owed_by_source
 -- What the reader of an event source before this one has left, whatever its lease. Served by inbound_events_owed_idx.
@@ -105,7 +106,7 @@ FROM (
 WHERE e.tenant_id = $1 AND e.id = due.id
 RETURNING e.tenant_id, e.id::text AS id, e.type, e.event::text AS event, e.depth, e.received_at,
     e.received_by::text AS received_by, e.event_source_id::text AS event_source_id, e.status, e.results::text AS results,
-    e.open_until, e.forget_at, e.attempt;
+    e.open_until, e.forget_at, e.attempt, e.trace::text AS trace;
 
 -- name: reopen
 -- Let an operator's retry run what failed again. Served by inbound_events_pkey.

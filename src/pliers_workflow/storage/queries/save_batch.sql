@@ -192,6 +192,7 @@ require_count((SELECT count(*) FROM settled), (SELECT count(*) FROM wanted), 'se
 
 -- name: jobs
 -- What is due later or done elsewhere, new or anew. Whoever held the lease of a job that is written anew holds it no more.
+-- A clock that is moved by a command that belongs to no trace keeps the one it has.
 jobs AS (
     INSERT INTO workflow_jobs AS w (
         tenant_id, id, workflow_instance_id, kind, name, due_at, priority, queue, definition_name, payload,
@@ -205,7 +206,8 @@ jobs AS (
     ) AS j
     JOIN saved s ON s.tenant_id = j.tenant_id AND s.id = j.instance_id
     ON CONFLICT (tenant_id, id) DO UPDATE SET
-        due_at = excluded.due_at, priority = excluded.priority, queue = excluded.queue, payload = excluded.payload,
+        due_at = excluded.due_at, priority = excluded.priority, queue = excluded.queue,
+        payload = CASE WHEN w.kind = 'timer' AND excluded.payload = '{}' THEN w.payload ELSE excluded.payload END,
         clock = excluded.clock,
         lease_owner = NULL, lease_until = NULL, fencing_token = w.fencing_token + 1, attempt = 0, last_error = NULL,
         status = 'ready'

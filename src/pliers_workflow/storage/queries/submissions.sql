@@ -37,9 +37,9 @@ WITH claimed AS (
         AS t (id, instance_id, name, payload, error)
 ), told AS (
     INSERT INTO inbound_events (
-        tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt)
+        tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt, trace)
     SELECT made.tenant_id, $18::text::uuid, $19::bytea, $20::text, $21::text::json, $6, $6, $6::timestamptz + $22::interval,
-        now() + $23::interval, 1
+        now() + $23::interval, 1, $24::text::json
     FROM made
     WHERE EXISTS (
         SELECT FROM event_triggers t
@@ -52,9 +52,9 @@ SELECT tenant_id, revision, EXISTS (SELECT FROM told) AS told FROM made;
 -- An event about a submission, in the transaction that changes it; no row where nobody listens. Served by
 -- event_triggers_type_idx.
 INSERT INTO inbound_events (
-    tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt)
+    tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, lease_until, attempt, trace)
 SELECT made.tenant_id, $3::text::uuid, $4::bytea, $5::text, $6::text::json, $2, $2, $2::timestamptz + $7::interval,
-    now() + $8::interval, 1
+    now() + $8::interval, 1, $9::text::json
 FROM (SELECT $1::text AS tenant_id) made
 WHERE EXISTS (
     SELECT FROM event_triggers t
