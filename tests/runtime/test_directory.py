@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
@@ -225,13 +226,32 @@ async def test_import_is_all_or_nothing_and_brings_up_to_date(services: Services
 async def test_what_cannot_be_kept_is_refused_with_a_sentence(services: Services) -> None:
     """NUL, surrogates, blanks, colons, slashes and sizes: InvalidError, never an error of the database."""
     admin, directory = services.admin, services.directory
-    for username in ("", "a b", "a:b", "a/b", "a\0b", "\ud800", "x" * 201, "a\n", "a\u00a0b", "a\u2003b"):
+    unspeakable = (
+        "",
+        "a b",
+        "a:b",
+        "a/b",
+        "a\0b",
+        "\ud800",
+        "x" * 201,
+        "a\n",
+        "a\u00a0b",
+        "a\u2003b",
+        ".",
+        "..",
+        "\x01",
+        "\x9b",
+    )
+    for username in unspeakable:
         with pytest.raises(InvalidError):
             await directory.create_user(admin, UserInput(username=username))
         assert await directory.get_user("default", username) is None
         assert await directory.get_set("default", "role", username) is None
         with pytest.raises(InvalidError):
             await directory.put_set(admin, "group", username)
+    for reserved in ("me", str(uuid4()), str(uuid4()).upper()):
+        with pytest.raises(InvalidError, match="somebody's id"):
+            await directory.create_user(admin, UserInput(username=reserved))
     deep: dict[str, object] = {}
     for _ in range(200):
         deep = {"d": deep}

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pliers_workflow.storage import canonical
+from pliers_workflow.storage.identity import is_uuid
 
 from ..errors import InvalidError
 from ..storable import BYTES_MAX, check_object, check_text
@@ -13,8 +14,8 @@ from ..storable import BYTES_MAX, check_object, check_text
 if TYPE_CHECKING:
     from ..rows import UserInput
 
-#: What PostgreSQL's `\s` takes for a blank, and what expressions could not tell apart from it.
-_KEY: Final = re.compile(r"[^\s:/]{1,200}")
+#: No blanks, as PostgreSQL's `\s` has them, nor what expressions could not tell apart from them, nor what no path can name.
+_KEY: Final = re.compile(r"(?!\.{1,2}$)[^\s:/\x00-\x1f\x7f-\x9f]{1,200}")
 #: Members of one role or group, and users of one `put_users`.
 MANY_MAX: Final = 20_000
 
@@ -23,7 +24,11 @@ def check_key(what: str, key: object) -> str:
     """Give a username or a role's or group's key back, or raise InvalidError."""
     text = check_text(f"A {what}", key, length_max=200)
     if not _KEY.fullmatch(text):
-        raise InvalidError("bad_format", f"A {what} holds no blanks, colons or slashes, and at most 200 characters.")
+        raise InvalidError(
+            "bad_format",
+            f"A {what} has at most 200 characters, none of them a blank, colon, slash or control character, and is not "
+            "`.` or `..`.",
+        )
     return text
 
 
@@ -34,7 +39,7 @@ def is_key(text: str) -> bool:
             text.encode()
         except UnicodeEncodeError:
             return False
-    return _KEY.fullmatch(text) is not None and "\0" not in text
+    return _KEY.fullmatch(text) is not None
 
 
 def check_optional(what: str, text: object, length_max: int) -> None:
@@ -46,6 +51,8 @@ def check_optional(what: str, text: object, length_max: int) -> None:
 def check_user(user: UserInput) -> None:
     """Raise InvalidError for the first field that cannot be kept."""
     check_key("username", user.username)
+    if user.username == "me" or is_uuid(user.username):
+        raise InvalidError("bad_format", "A username is not `me` and no UUID: both are taken for somebody's id.")
     check_optional("A name", user.name, 500)
     check_optional("An e-mail address", user.email, 320)
     if user.manager is not None:

@@ -23,7 +23,7 @@ class MeView(View, frozen=True, kw_only=True):
     groups: list[str]
 
 
-Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s:/]+$")]
+Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s:/\x00-\x1f\x7f-\x9f]+$")]
 Keys = Annotated[tuple[Key, ...], Meta(max_length=1000)]
 
 
