@@ -56,6 +56,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unknown_plugin": "No node has a plugin of this id that works.",
         "plugin_configuration": "The configuration is not what the plugin takes.",
         "plugin_not_running": "The plugin is known, and no worker has it now: its steps would wait.",
+        "plugin_not_checked": "`pliers validate`: the plugin cannot be used on this machine, so its configuration was not checked.",
         "step_cycle": "Named steps contain each other in a circle.",
         "unused": "A guard, condition, action, chain or step that nothing refers to.",
         # states
