@@ -8,23 +8,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given, note
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pliers_workflow.definition.compiler import compile_definition
-from pliers_workflow.definition.reading import read
 from pliers_workflow.definition.step_chart import Parallel
 from pliers_workflow.interpreter import statechart
-from pliers_workflow.interpreter.commands import CompleteStep, FailStep
 from pliers_workflow.interpreter.events import Event
 from pliers_workflow.interpreter.folding import fold
 from pliers_workflow.interpreter.instance import Instance, Status
-from pliers_workflow.interpreter.outcome import Outcome
-from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.interpreter.simulation import Simulation
-from pliers_workflow.interpreter.step_runs import IN_FLIGHT, StepRun
+from pliers_workflow.interpreter.step_runs import IN_FLIGHT
 from pliers_workflow.interpreter.steps.runs import OUTSIDE
 from tests.properties.effort import tries
+from tests.properties.happening import runs
 from tests.properties.step_charts import documents, happenings
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -41,74 +36,6 @@ def soon_endless() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statechart, "MICROSTEPS_MAX", 40)
         yield
-
-
-def at_work_outside(run: Simulation) -> list[StepRun]:
-    """Runs whose result somebody outside will bring."""
-    assert run.instance is not None
-    return [
-        each
-        for each in run.instance.machine.steps.values()
-        if each.status in IN_FLIGHT and each.held is None and (each.type in OUTSIDE or each.type == "sub_workflow")
-    ]
-
-
-def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection | None:
-    """Let it happen; None where there was nothing for it to happen to."""
-    assert run.instance is not None
-    outside = at_work_outside(run)
-    match happening:
-        case ("complete", which, output) if outside:
-            one = outside[which % len(outside)]
-            return run.give(CompleteStep(one.id, one.attempt, output), None)
-        case ("fail", which, code, retryable) if outside:
-            one = outside[which % len(outside)]
-            return run.give(FailStep(one.id, one.attempt, code, "made up", retryable), None)
-        case ("stale", which, off) if outside:
-            one = outside[which % len(outside)]
-            before = run.instance
-            answer = run.give(CompleteStep(one.id, one.attempt + off, {"late": True}), None)
-            assert isinstance(answer, Rejection)
-            assert answer.reason in (Reason.STEP_GONE, Reason.INSTANCE_ENDED)
-            assert run.instance is before, "a result that comes too late changes nothing"
-            return answer
-        case ("advance", milliseconds):
-            run.advance(milliseconds)
-        case ("resolve", which, action):
-            incidents = list(run.instance.machine.incidents)
-            if incidents:
-                return run.resolve(action, incidents[which % len(incidents)], output={"x": 2})
-        case ("deliver", which) if run.awaited:
-            step = list(run.awaited)[which % len(run.awaited)]
-            return run.deliver(run.awaited[step].event_type.replace("*", "x"), {"x": 1}, steps=(step,))
-        case ("deliver", which):
-            return run.deliver("now", {"n": which}, action="execute", step="named")
-        case ("fire", trigger):
-            return run.fire(trigger, user="ada")
-        case ("decide", action):
-            return run.decide(action, "bob", comments="so be it")
-        case ("suspend",):
-            return run.suspend()
-        case ("resume",):
-            return run.resume()
-        case ("cancel",):
-            return run.cancel("ada")
-    return None
-
-
-def runs(document: dict[str, Any], happened: list[tuple[Any, ...]]) -> Iterator[Simulation]:
-    """The simulation after the start, and after each thing that happened."""
-    reading = read(document)
-    assume(reading.definition is not None)
-    assert reading.definition is not None
-    run = Simulation(compile_definition(reading.definition))
-    answer = run.start({"n": 1, "list": [1, {"x": Decimal("0.50")}]}, "ada")
-    if isinstance(answer, Outcome):
-        yield run
-        for happening in happened:
-            note(str(happening))
-            happen(run, happening)
-            yield run
 
 
 @quick

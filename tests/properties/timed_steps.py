@@ -394,6 +394,8 @@ class Player:
                 now = lives[id].end
                 if now == inf:
                     return told
+                if sum(life.end == now for life in lives.values()) > 1:
+                    raise Unclear
                 over[id] = lives[id].ok
                 if not lives[id].ok and strategy == "fail_fast":
                     return replace(told, end=now, ok=False)

@@ -115,6 +115,16 @@ def test_cancelling_travels_down() -> None:
     assert (len(sent(run)), incident(run).code) == (1, "TIMEOUT")
 
 
+def test_one_that_has_ended_while_its_parent_was_suspended_is_not_cancelled() -> None:
+    """Its result is kept; that the step is given up then is none of its business any more."""
+    run = at_work(trip(), data={"days": 1})
+    order = start_of(run)
+    accepted(run.suspend())
+    accepted(run.give(CompleteStep(order.parent.step, order.parent.attempt), None))
+    accepted(run.cancel())
+    assert sent(run) == []
+
+
 def test_one_whose_step_took_too_long_is_cancelled_whatever_follows() -> None:
     """Where what follows from that fails, an operator hears of it, and the other workflow does not go on for nobody."""
     broken = {"type": "assign", "field": "n", "value": "data.missing"}

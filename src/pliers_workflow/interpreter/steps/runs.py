@@ -120,7 +120,7 @@ def release(draft: Draft, run: StepRun, *, abandoned: bool) -> None:
         draft.owe(StopAwaiting(run.id))
     elif run.type == "approval":
         approvals.leave(draft, run.id)
-    elif run.type == "sub_workflow" and abandoned and run.child is not None:
+    elif run.type == "sub_workflow" and abandoned and run.child is not None and run.held is None:
         name = f"order/cancel/{run.id}/{run.attempt}"
         draft.owe(SendOrder(name, run.child, CancelInstance(f"{draft.instance.id} does not need it any more")))
 
