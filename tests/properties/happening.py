@@ -38,6 +38,8 @@ def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection |
             return run.give(CompleteStep(one.id, one.attempt, output), None)
         case ("fail", which, code, retryable) if outside:
             one = outside[which % len(outside)]
+            if one.type == "sub_workflow":
+                code = "SUB_WORKFLOW_FAILED"
             return run.give(FailStep(one.id, one.attempt, code, "made up", retryable), None)
         case ("stale", which, off) if outside:
             one = outside[which % len(outside)]

@@ -216,6 +216,11 @@ class Office:
         answer = self._keep(self.simulation.give(ReplaceApprovers(), None))
         return str(answer.reason) if isinstance(answer, Rejection) else None
 
+    def retry(self) -> str | None:
+        """An operator has the stage with the incident asked again; gives the reason where that is refused."""
+        answer = self._keep(self.simulation.resolve("retry"))
+        return str(answer.reason) if isinstance(answer, Rejection) else None
+
     def fire(self, trigger: str, name: str | None = "rita") -> str | None:
         answer = self._keep(self.simulation.fire(trigger, user=user_id(name) if name else None))
         return str(answer.reason) if isinstance(answer, Rejection) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pliers_workflow.interpreter.commands import ResumeInstance, SuspendInstance
 from pliers_workflow.interpreter.events import ApprovalWithdrawn, StageAsked
-from tests.interpreter.approvals.office import Office, People, office, role, stage, user
+from tests.interpreter.approvals.office import Office, People, group, office, role, stage, user
 
 
 def withdrawn(it: Office) -> list[str]:
@@ -156,3 +156,14 @@ def test_everybody_is_looked_at_in_few_rounds() -> None:
     people.asked.clear()
     assert it.replace() == "approvers_there"
     assert len(people.asked) == 100
+
+
+def test_who_is_left_of_several_items_is_looked_at_when_somebody_has_spoken() -> None:
+    """Of a board asked twice one has left and another votes on one item: nobody would be there for the other one."""
+    people = People(groups={"board": ["ada", "bob", "eve"]})
+    it = office(people, stage("one", group("board"), group("board"), minimumApprovals=3, parallel=True))
+    people.leave("eve")
+    assert it.replace() is not None, "somebody is there for each"
+    assert it.approve("ada") is None
+    assert it.approve("bob") is None
+    assert (it.asked, it.incidents) == ([], ["result_impossible"])

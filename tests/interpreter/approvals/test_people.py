@@ -70,6 +70,32 @@ def test_an_incident_names_people_as_people_do() -> None:
     assert len(message) < 600
 
 
+def test_asking_again_asks_nobody_who_has_spoken() -> None:
+    """An operator looks for people anew and finds none: nobody is given an item that they could not decide."""
+    it = office(People(["ada"]), stage("one", user("ada"), user("ghost"), minimumApprovals=2))
+    assert it.approve("ada") is None
+    assert (it.asked, it.incidents) == ([], ["nobody_to_ask"])
+    assert it.retry() is None
+    assert (it.asked, it.incidents) == ([], ["nobody_to_ask"])
+
+
+def test_asking_again_asks_nobody_who_has_left() -> None:
+    """Nor does it leave the stage waiting for somebody who is not there: the incident is raised anew."""
+    people = People(roles={"clerks": ["ada", "bob"]})
+    it = office(people, stage("one", role("clerks"), minimumApprovals=2))
+    people.leave("bob")
+    assert it.approve("ada") is None
+    assert (it.asked, it.incidents) == ([], ["result_impossible"])
+    assert it.retry() is None
+    assert (it.asked, it.incidents) == ([], ["nobody_to_ask"])
+    people.members["role:clerks"].append("cid")
+    people.names["cid"] = None
+    assert it.retry() is None
+    assert (it.asked, it.incidents) == (["role:clerks"], [])
+    assert it.approve("cid") is None
+    assert it.state == "granted"
+
+
 def test_nobody_to_ask_goes_before_a_fallback_outcome() -> None:
     """A stage that never asked anybody is not granted by its fallback outcome."""
     it = office(People(), stage("one", user("ada"), fallbackOutcome="granted"))

@@ -22,6 +22,7 @@ from ..rejections import Reason
 from ..verdict import Verdict
 from .counting import judge, spoken
 from .items import Cause, due_at, next_slot, open_stage, place_of, resolve_incidents, run_of, stage_of, stop_asking
+from .leaving import replace_beside
 from .resolving import deciders_elsewhere
 from .settling import holds_right, raise_result, settle
 
@@ -261,6 +262,7 @@ def _vote(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: str, 
     draft.emit(event(**_told(place, stage, item, actor, decision, group)))
     _close(draft, item, actor, decision, group)
     settle(draft, place, stage, _cause(draft, seat, actor, item, decision), item.seat)
+    replace_beside(draft, place.key, actor)
 
 
 def _request_changes(
@@ -302,6 +304,7 @@ def _delegate(draft: Draft, place: Place, stage: Stage, item: WorkItem, actor: s
     )
     _close(draft, item, actor, decision, group)
     draft.owe(OpenWorkItem(run.chain, stage.id, run.visit, run.round, replacement, due_at(draft, place.key, stage.id)))
+    replace_beside(draft, place.key, actor)
 
 
 def _check_delegation(

@@ -9,6 +9,8 @@ from .items import open_stage, place_of, run_of, withdraw
 from .settling import ask_more, somebody_there
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..draft import Draft
     from ..instance import ChainRun, StageRun, WorkItem
 
@@ -24,8 +26,17 @@ def replace_leavers(draft: Draft) -> bool:
     _ask_for_first(draft, runs)
     replaced = False
     for run in runs:
-        replaced = _replace_in(draft, run) or replaced
+        replaced = _replace_in(draft, run, run.stages[-1].items) or replaced
     return replaced
+
+
+def replace_beside(draft: Draft, key: str, person: str) -> None:
+    """Somebody has spoken in a place: what they could have decided besides may be left to people who have gone."""
+    run = draft.instance.machine.chains.get(key)
+    asked = None if run is None else open_stage(run)
+    if run is not None and asked is not None:
+        could = [item for item in asked.items if person in _eligible(asked, item) and _can_decide(asked, item)]
+        _replace_in(draft, run, could)
 
 
 def _ask_for_first(draft: Draft, runs: list[ChainRun]) -> None:
@@ -43,12 +54,10 @@ def _ask_for_first(draft: Draft, runs: list[ChainRun]) -> None:
     )
 
 
-def _replace_in(draft: Draft, run: ChainRun) -> bool:
+def _replace_in(draft: Draft, run: ChainRun, items: Sequence[WorkItem]) -> bool:
     asked = run.stages[-1]
     left = [
-        item
-        for item in asked.items
-        if not somebody_there(draft, item.approver_type, item.approver, _can_decide(asked, item))
+        item for item in items if not somebody_there(draft, item.approver_type, item.approver, _can_decide(asked, item))
     ]
     if not left:
         return False
@@ -65,7 +74,11 @@ def _replace_in(draft: Draft, run: ChainRun) -> bool:
     return True
 
 
+def _eligible(asked: StageRun, item: WorkItem) -> tuple[str, ...]:
+    return item.eligible or asked.seats[item.seat].eligible
+
+
 def _can_decide(asked: StageRun, item: WorkItem) -> list[str]:
     """Who was asked with an item and has not spoken, by user id."""
     gone = spoken(asked)
-    return [person for person in item.eligible or asked.seats[item.seat].eligible if person not in gone]
+    return [person for person in _eligible(asked, item) if person not in gone]

@@ -17,7 +17,17 @@ from ..facts import User
 from ..step_runs import StepFailure
 from ..verdict import Verdict
 from .counting import counts_seats, judge, spoken
-from .items import Cause, open_item, raise_incident, resolve_incidents, run_of, stage_of, stop_asking, withdraw
+from .items import (
+    Cause,
+    open_item,
+    open_stage,
+    raise_incident,
+    resolve_incidents,
+    run_of,
+    stage_of,
+    stop_asking,
+    withdraw,
+)
 from .resolving import barred, replacement, resolve
 
 if TYPE_CHECKING:
@@ -113,13 +123,13 @@ def fill_seats(draft: Draft, place: Place, stage: Stage) -> None:
         for position, seat in enumerate(asked.seats)
     ]
     draft.emit(StageAsked(place.state, stage.id, (*seats, *found.seats[len(seats) :]), place.step))
-    verdict = judge(stage, stage_of(draft.instance, place.key))
+    for position in range(len(stage_of(draft.instance, place.key).seats)) if stage.parallel else (0,):
+        ask_more(draft, place, stage, position)
+        now = open_stage(run_of(draft.instance, place.key))
+        if now is None or now.id != stage.id:
+            return  # it is settled
     asking = stage_of(draft.instance, place.key)
-    for position, seat in enumerate(asking.seats):
-        if seat.eligible and _wants_more(stage, asking, position) and (stage.parallel or not asking.items):
-            open_item(draft, place.key, position)
-            asking = stage_of(draft.instance, place.key)
-    if verdict is not Verdict.OPEN:
+    if judge(stage, asking) is not Verdict.OPEN:
         vacant = [seat for seat in asking.seats if not seat.eligible]
         if vacant:
             raise_incident(draft, place.key, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
