@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -244,3 +245,44 @@ def test_a_refusal_says_what_may_stand_there(body: bytes, pointer: str, hint: st
         decode(body, decoder(Drawing))
     (finding,) = caught.value.findings
     assert (finding.pointer, finding.hint) == (pointer, hint)
+
+
+class Kinds(Struct, forbid_unknown_fields=True):
+    count: int = 0
+    note: str | None = None
+    at: datetime | None = None
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"count": "x"}', "Expected `integer`, got `string` at /count; correct it."),
+        (b'{"note": 1}', "Expected `string | null`, got `integer` at /note; correct it."),
+        (b'{"at": 1}', "Expected `date-time | null`, got `integer` at /at; write it as 2026-03-02T09:00:00Z."),
+        (b'{"at": "now"}', "Invalid RFC3339 encoded datetime at /at; write it as 2026-03-02T09:00:00Z."),
+        (b'{"int": 1}', "Object contains unknown field `int` at /int; the fields are: count, note, at."),
+        (b"[]", "Expected `object`, got `array` at the top; correct it."),
+    ],
+)
+def test_types_are_called_as_json_calls_them(body: bytes, says: str) -> None:
+    """Callers write JSON, and need not know what Python calls its values."""
+    with pytest.raises(ApiError) as caught:
+        decode(body, decoder(Kinds))
+    assert caught.value.detail == says
+
+
+def test_a_refusal_is_no_echo() -> None:
+    """However long a name or value is, the refusal of it is short."""
+    long = b"x" * 100_000
+    for body in b'{"%s": 1}' % long, b'{"shapes": [{"type": "%s"}]}' % long, b'{"named": {"%s": {"a": 1}}}' % long:
+        with pytest.raises(ApiError) as caught:
+            decode(body, decoder(Drawing))
+        (finding,) = caught.value.findings
+        assert len(caught.value.detail) < 1000
+        assert len(finding.pointer) + len(finding.message) < 1000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(encoding: str) -> None:
+    """Some editors and shells write one, and nobody sees it."""
+    assert "byte order mark" in refusal('{"data": {}}'.encode(encoding)).detail

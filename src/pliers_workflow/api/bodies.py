@@ -8,6 +8,7 @@ place, so that a batch of other people's commands never meets them.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from decimal import Decimal
@@ -32,6 +33,17 @@ _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`", re.
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(.*?)`")
 _OTHER_VALUE: Final = re.compile(r"Invalid (?:enum )?value ")
 _AT: Final = re.compile(r" - at `(?:key in )?\$?(.*)`$", re.DOTALL)
+_INSTANT: Final = re.compile(r"RFC3339|timezone|`datetime")
+_TYPES: Final = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
+#: what msgspec calls types by Python's names
+_JSON_NAMES: Final = {
+    "int": "integer",
+    "str": "string",
+    "float": "number",
+    "decimal": "number",
+    "bool": "boolean",
+    "datetime": "date-time",
+}
 _PATH_PART: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
@@ -239,6 +251,8 @@ def _malformed(body: bytes, error: msgspec.DecodeError) -> ApiError:
     line = body.count(b"\n", 0, position) + 1
     column = position - (body.rfind(b"\n", 0, position) + 1) + 1
     what = _BYTE.sub("", message.removeprefix("JSON is malformed: ")).strip()
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)):
+        what = "it begins with a byte order mark; send UTF-8 without one"
     if what == "Input data was truncated":
         what = "it ends too early, or a surrogate pair is broken"
     return ApiError(
@@ -261,11 +275,11 @@ def invalid(code: str, message: str, type: Any, body: Any = None) -> ApiError:
     place = _AT.search(message)
     text = message[: place.start()] if place else message
     path = _path(place.group(1)) if place else []
-    pointer = "".join(f"/{_escaped(name)}" for name in path)
+    pointer = "".join(f"/{_escaped(shorten(name))}" for name in path)
     hint: str | None = None
     finding_code = "invalid_value"
     if unknown := _UNKNOWN_FIELD.match(text):
-        pointer = f"{pointer}/{_escaped(unknown.group(1))}"
+        pointer = f"{pointer}/{_escaped(shorten(unknown.group(1)))}"
         finding_code = "unknown_field"
         fields = fields_at(type, path, body)
         hint = f"the fields are: {', '.join(fields)}" if fields else "remove it, or check its spelling"
@@ -277,6 +291,11 @@ def invalid(code: str, message: str, type: Any, body: Any = None) -> ApiError:
         finding_code = "missing_field"
         values = values_at(type, [*path, missing.group(1)], body)
         hint = f"add it, one of: {', '.join(values)}" if values else "add it"
+    elif _INSTANT.search(text):
+        hint = "write it as 2026-03-02T09:00:00Z"
+    if text.startswith("Expected "):
+        text = _TYPES.sub(_as_json_has_it, text)
+    text = shorten(text, 300)
     sentence = f"{text} at {pointer or 'the top'}"
     return ApiError(
         code,
@@ -287,6 +306,16 @@ def invalid(code: str, message: str, type: Any, body: Any = None) -> ApiError:
 
 def _path(place: str) -> list[str]:
     return [name or index for name, index in _PATH_PART.findall(place)]
+
+
+def _as_json_has_it(types: re.Match[str]) -> str:
+    names = dict.fromkeys(_JSON_NAMES.get(name, name) for name in types.group(1).split(" | "))
+    return f"`{' | '.join(names)}`"
+
+
+def shorten(text: str, length_max: int = 200) -> str:
+    """What somebody has sent, as much of it as a sentence can hold."""
+    return text if len(text) <= length_max else f"{text[:length_max]}…"
 
 
 def _escaped(key: str) -> str:

@@ -46,7 +46,7 @@ class PathPart(Struct, frozen=True):
 _UUID: Final = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 #: a name, or a UUID
 _NAME: Final = r"[a-z][a-z0-9_.\-]{0,254}"
-_KEY: Final = r"[^\s:/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}"
+_KEY: Final = r"[^\s:/\x00-\x1f\x7f-\x9f]{1,200}"
 
 InstanceId: TypeAlias = Annotated[str, PathPart(_UUID, "Id of the instance.", "uuid")]
 DefinitionRef: TypeAlias = Annotated[

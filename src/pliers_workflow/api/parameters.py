@@ -56,11 +56,15 @@ def read_query(into: type[msgspec.Struct] | None, query_string: bytes) -> Any:
                 name[:100], "is unknown here", f"known: {known}" if known else "there are none here"
             )
     try:
-        return msgspec.convert(values, into, strict=False)
+        query = msgspec.convert(values, into, strict=False)
     except msgspec.ValidationError as error:
         problem = invalid("invalid_parameter", str(error), into)
         pointer = problem.findings[0].pointer.strip("/")
         raise invalid_parameter(pointer, f"is not valid: {problem.findings[0].message}") from None
+    for name, attribute in zip(fields, into.__struct_fields__, strict=True):
+        if name in values and getattr(query, attribute) is None:  # msgspec takes the word for the value
+            raise invalid_parameter(name, "cannot be `null`", "leave it out")
+    return query
 
 
 def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

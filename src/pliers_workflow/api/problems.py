@@ -116,6 +116,7 @@ REASONS: Final[Mapping[Reason, Kind]] = _reasons(
         Reason.STEP_GONE: (409, "STEP_EXECUTION_ERROR", "Step is gone"),
         Reason.UNKNOWN_STEP: (422, "VALIDATION_ERROR", "Unknown step"),
         Reason.UNKNOWN_INCIDENT: (409, "STEP_EXECUTION_ERROR", "Unknown incident"),
+        Reason.APPROVERS_THERE: (409, "APPROVAL_ERROR", "Nobody to replace"),
         Reason.NOT_AWAITED: (409, "INTEGRATION_ERROR", "Event is not awaited"),
     }
 )
