@@ -18,12 +18,13 @@ from pliers_workflow.interpreter.commands import (
     SuspendInstance,
 )
 from pliers_workflow.interpreter.effects import SendOrder, StartChild
-from pliers_workflow.runtime.answers import Accepted, Overloaded
+from pliers_workflow.runtime.answers import Accepted, EngineError
 from pliers_workflow.runtime.errors import ConflictError, NotFoundError
 from pliers_workflow.runtime.jobs.orders import ChildStarter, OrderDispatcher
 from pliers_workflow.storage.identity import child_instance_id
 
 from .conftest import MakeShop, Shop, waiting_room
+from .families import workflow
 
 
 @pytest.fixture
@@ -88,12 +89,12 @@ async def test_a_refused_order_is_settled(shop: Shop, parent: str) -> None:
 
 
 async def test_what_goes_wrong_is_tried_again(shop: Shop, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that is busy puts the order back, with the reason; after the last attempt it is dead."""
+    """What the engine will not have is put back, with the reason; after the last attempt it is dead."""
     other = await shop.start(await shop.publish(waiting_room("other")))
     await shop.owe(parent, [SendOrder("order/1", other, CancelInstance())])
 
     async def busy(*_: Any, **__: Any) -> Any:
-        raise Overloaded(1.0)
+        raise EngineError("there is something wrong")
 
     monkeypatch.setattr(shop.engine.orders, "_execute", busy)
     monkeypatch.setattr(shop.engine.orders, "_attempts_max", 3)
@@ -102,9 +103,31 @@ async def test_what_goes_wrong_is_tried_again(shop: Shop, parent: str, monkeypat
         await shop.engine.orders.sweep()
         (job,) = (await shop.jobs()).values()
         assert job["attempt"] == attempt
-        assert "too many commands" in job["last_error"]
+        assert "something wrong" in job["last_error"]
         assert job["lease_owner"] is None
     assert job["status"] == "dead"
+
+
+async def test_a_busy_engine_is_no_attempt(shop: Shop, parent: str) -> None:
+    """However long it has too much to do: orders, sub-workflows and timers wait, and are carried out once."""
+    other = await shop.start(await shop.publish(waiting_room("other")))
+    await shop.publish(waiting_room("errand"))
+    waits = workflow("waits", {"type": "wait", "durationMinutes": 1})
+    sleeper = await shop.start(await shop.publish(waits))
+    await shop.engine.pool.execute("UPDATE tenants SET virtual_now = now() + interval '1 hour'")
+    await shop.owe(parent, [SendOrder("order/1", other, CancelInstance()), await child(shop, parent, 2)])
+    services = (shop.engine.orders, shop.engine.children, shop.engine.timers)
+    shop.engine.pipeline._settings.queue_length_max = 0
+    for _ in range(15):
+        await shop.engine.pool.execute("UPDATE workflow_jobs SET lease_until = NULL, lease_owner = NULL")
+        assert [await service.sweep() for service in services] == [1, 1, 1]
+    assert [(job["status"], job["attempt"]) for job in (await shop.jobs()).values()] == [("ready", 0)] * 3
+    shop.engine.pipeline._settings.queue_length_max = 10_000
+    await shop.engine.pool.execute("UPDATE workflow_jobs SET lease_until = NULL, lease_owner = NULL")
+    for service in services:
+        await service.sweep()
+    assert await shop.history(other) == ["start", "cancel"]
+    assert await shop.history(sleeper) == ["start", "fire_timer"]
 
 
 async def test_a_sub_workflow_starts(shop: Shop, parent: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pliers_workflow.interpreter.commands import Command, CompleteStep, FailStep
 from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.runtime.answers import Accepted, Answer, EngineError, OutcomeUnknown, RequestKey
+from pliers_workflow.runtime.answers import Accepted, Answer, EngineError, OutcomeUnknown, Overloaded, RequestKey
 from pliers_workflow.runtime.jobs.claims import ClaimedStep, StepClaims
 from pliers_workflow.runtime.jobs.executors import Executors
 from pliers_workflow.runtime.jobs.failures import Postponed, StepFailure
@@ -191,6 +191,20 @@ async def test_a_result_is_brought_again_until_it_is_known(pool: Any, shifts: Ma
     await fill(pool, 1)
     await shift.worker.run_due()
     assert shift.ledger.results == [CompleteStep("step/1", 1, 7)]
+
+
+async def test_a_result_is_brought_for_as_long_as_the_engine_is_busy(
+    pool: Any, shifts: MakeShift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is done, and nobody can do anything about that: it is not given up, and not done again."""
+    monkeypatch.setattr("pliers_workflow.runtime.jobs.worker._SETTLE_DELAY_MAX", 0.001)
+    monkeypatch.setattr("pliers_workflow.runtime.jobs.worker._SETTLE_DELAY_MIN", 0.001)
+    shift = shifts(lambda _: 7)
+    shift.ledger.troubles = [*[Overloaded(1.0)] * 20, *[OutcomeUnknown("x")] * 20, *[OSError("gone")] * 20]
+    await fill(pool, 1)
+    await shift.worker.run_due()
+    assert shift.ledger.results == [CompleteStep("step/1", 1, 7)]
+    assert await shift.jobs() == []
 
 
 async def test_what_the_engine_cannot_settle_is_left_dead(

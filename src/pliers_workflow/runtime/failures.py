@@ -13,7 +13,7 @@ import structlog
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.storage import instances as storage
 
-from .answers import EngineError
+from .answers import EngineError, OutcomeUnknown, Overloaded
 
 if TYPE_CHECKING:
     from typing import Any
@@ -37,6 +37,9 @@ CONNECTION_LOST: Final = (
 #: What a service waits out and tries again; whatever else comes to it is a bug, and is told as one. (asyncpg's
 #: InternalClientError is a connection, too, that broke while a statement was being prepared.)
 DATABASE_AWAY: Final = (*CONNECTION_LOST, *TRANSIENT)
+#: Why a command was not committed that is no fault of its own, however often and long: the database is away, or this node
+#: has too much to do. Whatever else the engine raises may be a defect, and is not tried for ever.
+NOT_NOW: Final = (Overloaded, OutcomeUnknown, *DATABASE_AWAY)
 
 
 @contextlib.contextmanager

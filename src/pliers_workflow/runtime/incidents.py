@@ -28,8 +28,9 @@ from pliers_workflow.storage.read_model import IncidentFilter
 from . import idempotency
 from .answers import Accepted, Answer, EngineError, RequestKey, ShuttingDown
 from .errors import InvalidError, NotFoundError
+from .failures import NOT_NOW
 from .jobs.payloads import RESOLUTION
-from .jobs.service import Again, ClaimedJob, Failed, JobService, Result, Served
+from .jobs.service import AWAY, Again, ClaimedJob, Failed, JobService, Result, Served
 from .storable import check_text, find_unstorable
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ class IncidentResolver(JobService):
         for answer in answers:
             if isinstance(answer, ShuttingDown):
                 return Served.KEPT
+            if isinstance(answer, NOT_NOW):
+                return AWAY
             if isinstance(answer, EngineError):
                 return Failed(str(answer))  # the whole page again: what is done is found done
             if isinstance(answer, BaseException):

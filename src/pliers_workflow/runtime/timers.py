@@ -19,8 +19,9 @@ from pliers_workflow.interpreter.rejections import Reason, Rejection
 
 from . import tracing
 from .answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, ShuttingDown
+from .failures import NOT_NOW
 from .jobs.payloads import TIMER, read_timer
-from .jobs.service import TOO_NEW, ClaimedJob, Failed, JobService, Result, Served
+from .jobs.service import AWAY, TOO_NEW, ClaimedJob, Failed, JobService, Result, Served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,6 +67,8 @@ class TimerDispatcher(JobService):
             return Served.KEPT
         except InstanceTooNew:
             return TOO_NEW
+        except NOT_NOW:
+            return AWAY
         except EngineError as error:
             return Failed(str(error))
         match answer:

@@ -26,7 +26,7 @@ from pliers_workflow.storage.identity import is_uuid
 from .. import tracing
 from ..answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, RequestKey, ShuttingDown
 from ..errors import RequestError
-from ..failures import DATABASE_AWAY
+from ..failures import NOT_NOW
 from .payloads import CHILD, ORDER, ChildPayload, OrderPayload, read_child, read_order
 from .service import AWAY, TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
 from .settling import ENGINE, GONE, Execute, settle
@@ -65,11 +65,11 @@ class _Dispatcher(JobService):
             return Served.KEPT
         except InstanceTooNew:
             return TOO_NEW
-        except EngineError as error:
-            return Failed(str(error))
-        except DATABASE_AWAY as error:
+        except NOT_NOW as error:
             _log.warning("order_left_for_later", kind=self.kind, job=job.id, error=repr(error))
             return AWAY
+        except EngineError as error:
+            return Failed(str(error))
         except msgspec.DecodeError as error:
             return Failed(f"the job cannot be read: {error}")
 

@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from pliers_workflow.storage import queries
 
-from ..failures import DATABASE_AWAY
+from ..failures import DATABASE_AWAY, NOT_NOW
 from ..wakeups import Slumber
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ Result: TypeAlias = Served | Failed | Again
 
 #: Of an instance that a newer release has written: a node of that release will do it.
 TOO_NEW: Final = Again(10.0)
-#: The database went away meanwhile, which is no fault of the job's and counts as no attempt.
+#: The database went away meanwhile, or the engine has too much to do: no fault of the job's, and no attempt.
 AWAY: Final = Again(1.0)
 
 
@@ -256,6 +256,9 @@ class JobService:
     async def _serve(self, tenant_id: str, jobs: Sequence[ClaimedJob]) -> None:
         try:
             results: Sequence[Result] = await self.serve(tenant_id, jobs)
+        except NOT_NOW as error:
+            _log.warning("jobs_left_for_later", kind=self.kind, jobs=len(jobs), error=repr(error))
+            results = [AWAY] * len(jobs)
         except Exception as error:  # a bug in how they are served: put back, and in the end dead
             _log.exception("jobs_failed", kind=self.kind)
             results = [Failed(repr(error))] * len(jobs)

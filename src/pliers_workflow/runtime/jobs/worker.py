@@ -25,7 +25,7 @@ from pliers_workflow.storage import canonical, queries
 
 from .. import tracing
 from ..answers import EngineError, InstanceTooNew, ShuttingDown
-from ..failures import DATABASE_AWAY
+from ..failures import DATABASE_AWAY, NOT_NOW
 from ..wakeups import Slumber
 from . import limits
 from .breakers import Breakers
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("steps")
 
-#: Times a result is brought before the step is left dead, and the seconds between: growing, for about a minute in all.
+#: Times a result is brought that the engine will not have before the step is left dead, and the seconds between: growing, for about a minute in all.
 _SETTLE_ATTEMPTS: Final = 12
 _SETTLE_DELAY_MIN, _SETTLE_DELAY_MAX = 0.1, 10.0
 #: Heartbeats in the time of a lease.
@@ -280,33 +280,33 @@ class StepWorker:
     # -- bringing results ----------------------------------------------------------------------------------------------
 
     async def _bring(self, running: _Running, result: Result) -> None:
-        step = running.step
-        delay = _SETTLE_DELAY_MIN
-        for attempt in range(1, _SETTLE_ATTEMPTS + 1):
+        step, refusals, delay = running.step, 0, _SETTLE_DELAY_MIN
+        while not running.lost:
             try:
                 settled = await settle(self._execute, step.tenant_id, step.instance_id, result)
             except (ShuttingDown, InstanceTooNew):
                 return  # not on this node: the lease lapses, and the rescuer lets the retry policy decide
-            except (EngineError, *DATABASE_AWAY) as error:
-                if attempt == _SETTLE_ATTEMPTS:
+            except NOT_NOW:
+                pass  # the work is done: its result is brought for as long as it takes
+            except EngineError as error:
+                refusals += 1
+                if refusals == _SETTLE_ATTEMPTS:
                     _log.error("step_left_dead", step=step.attempt_id, error=repr(error))
                     with contextlib.suppress(*DATABASE_AWAY):
                         await self._pool.execute(_sql.bury, step.tenant_id, step.id, step.token, str(error))
                     return
-                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                delay = min(delay * 2, _SETTLE_DELAY_MAX)
-                if running.lost:
-                    return
-                continue
-            if settled is Settled.GONE:
-                self.dropped += 1
-                with contextlib.suppress(*DATABASE_AWAY):
-                    await self._pool.execute(_sql.drop_claimed, step.tenant_id, [step.id], [step.token])
-            elif isinstance(result, CompleteStep):
-                self.completed += 1
             else:
-                self.failed += 1
-            return
+                if settled is Settled.GONE:
+                    self.dropped += 1
+                    with contextlib.suppress(*DATABASE_AWAY):
+                        await self._pool.execute(_sql.drop_claimed, step.tenant_id, [step.id], [step.token])
+                elif isinstance(result, CompleteStep):
+                    self.completed += 1
+                else:
+                    self.failed += 1
+                return
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            delay = min(delay * 2, _SETTLE_DELAY_MAX)
 
     async def _postpone(self, step: ClaimedStep, seconds: float) -> None:
         """Give a step back, as often as it takes: nothing was done for it, so no attempt should be used up."""
