@@ -7,7 +7,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pliers_workflow.interpreter.commands import FireTrigger
+import pytest
+
+from pliers_workflow.interpreter.commands import DeliverEvent, FireTrigger
+from pliers_workflow.runtime.answers import Overloaded
+from pliers_workflow.runtime.history import decode_record
 from tests.inbound.office import PAID, Shop, order_document
 
 AFTER: dict[str, Any] = {
@@ -129,3 +133,49 @@ async def test_what_happened_before_anybody_listened_is_past(make_shop: Callable
 
     (row,) = await until(one)
     assert json.loads(row["data"])["order"] == 2
+
+
+def reporting(*steps: dict[str, Any]) -> dict[str, Any]:
+    """A workflow that tells orders something, step by step, as soon as it is started."""
+    document = delivery()
+    document["eventHooks"] = {}
+    document["stateMachine"]["states"]["placed"] = {"properties": {"steps": list(steps)}}
+    return document
+
+
+def emit(event_type: str) -> dict[str, Any]:
+    return {"type": "emit", "eventType": event_type, "data": {"order": "data.order", "amount": "data.amount"}}
+
+
+async def test_what_one_instance_tells_acts_in_its_order(
+    make_shop: Callable[..., Awaitable[Shop]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node with too much to do leaves an event for later: those after it wait, and do not overtake it."""
+    shop = await make_shop(services=True)
+    packed = {**PAID, "id": "packed", "eventType": "order.packed"}
+    packed["action"] = {"type": "advance_state", "trigger": "packed"}
+    refunded = {**PAID, "id": "refunded", "eventType": "order.refunded"}
+    refunded["action"] = {"type": "advance_state", "trigger": "refunded"}
+    order = await shop.order(await shop.publish(order_document(PAID, packed, refunded)), "A1")
+    deliverer = shop.engine.inbox._actor._deliverer
+    execute, tried = deliverer._execute, 0
+
+    async def busy(*args: Any, **options: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried <= 3:
+            raise Overloaded(0.1)
+        return await execute(*args, **options)
+
+    monkeypatch.setattr(deliverer, "_execute", busy)
+    # Paid, refunded, paid, packed: in any other order it does not come to be shipped by these four alone.
+    told = [emit(f"order.{what}") for what in ("paid", "refunded", "paid", "packed")]
+    await shop.order(await shop.publish(reporting(*told)), "A1")
+
+    async def shipped() -> bool:
+        return await shop.state(order) == "shipped"
+
+    await until(shipped)
+    orders = [decode_record(row["record"]).command.order for row in await shop.check(order)]
+    taken = [each.matched for each in orders if isinstance(each, DeliverEvent)]
+    assert taken == ["paid", "refunded", "paid", "packed"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
     FireTrigger,
@@ -9,7 +13,8 @@ from pliers_workflow.interpreter.commands import (
     SuspendInstance,
     UpdateData,
 )
-from tests.inbound.office import PAID, Shop, event, only, order_document, outcomes
+from pliers_workflow.runtime.answers import OutcomeUnknown
+from tests.inbound.office import PAID, PLACED, Shop, event, only, order_document, outcomes
 
 
 async def keys(shop: Shop, instance_id: str) -> dict[str, str]:
@@ -215,3 +220,41 @@ async def test_a_key_that_no_database_holds(shop: Shop) -> None:
     assert (await keys(shop, order))["order"].startswith("sha256:")
     row = await shop.sent(event("e1", order="A1", amount=10))
     assert (row.status, only(row).instance) == ("matched", order)
+
+
+async def test_events_of_one_request_act_in_its_order(shop: Shop) -> None:
+    """A batch is an order of things: what comes later in it finds the instance as what came before has left it."""
+    packed = {**PAID, "id": "packed", "eventType": "order.packed"}
+    packed["action"] = {"type": "advance_state", "trigger": "packed"}
+    await shop.publish(order_document(PLACED, PAID, packed))
+    for order in range(20):
+        await shop.send(
+            event(f"a{order}", "order.placed", order=order, amount=1),
+            event(f"b{order}", "order.paid", ttl=0, order=order, amount=1),
+            event(f"c{order}", "order.packed", ttl=0, order=order),
+        )
+    assert [row["current_state"] for row in await shop.orders()] == ["shipped"] * 20
+
+
+async def test_an_event_left_for_later_is_known_to_have_acted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A connection broke as an instance took it, and the instance has lost its key by that: the event is not for another one.
+    """
+    cancel = {**PAID, "action": {"type": "advance_state", "trigger": "cancel"}}
+    definition = await shop.publish(order_document(cancel))
+    order = await shop.order(definition, "A1")
+    deliverer = shop.engine.inbox._actor._deliverer
+    execute = deliverer._execute
+
+    async def breaks(*args: Any, **options: Any) -> Any:
+        await execute(*args, **options)
+        monkeypatch.undo()
+        raise OutcomeUnknown("x")
+
+    monkeypatch.setattr(deliverer, "_execute", breaks)
+    kept = await shop.engine.inbox.keep(shop.engine.pool, "default", [event("e1", order="A1", amount=1)])
+    await shop.engine.inbox.carry_out_all("default", kept)
+    assert await shop.state(order) == "lost"
+    row = await shop.event_row(kept[0].id)
+    assert (row.status, outcomes(row), only(row).instance) == ("matched", [("paid", "delivered")], order)
+    assert await shop.state(await shop.order(definition, "A1")) == "placed"

@@ -151,7 +151,7 @@ class SourceLane(HeldLane):
     async def _finish(self) -> None:
         """Carry out what whoever read before has committed and not carried out: it came first."""
         work = self._work
-        await self._carry_out(await work.inbox.owed_by_source(work.tenant_id, work.source_id))
+        await work.inbox.carry_out_all(work.tenant_id, await work.inbox.owed_by_source(work.tenant_id, work.source_id))
 
     async def _read_on(self, broker: BrokerReader) -> None:
         delay = await broker.open()
@@ -199,7 +199,7 @@ class SourceLane(HeldLane):
             await broker.acknowledge(messages)
         except BrokerError as error:
             trouble = error  # they come again, and are known
-        await self._carry_out(stored)
+        await self._work.inbox.carry_out_all(self._work.tenant_id, stored)
         if trouble is not None:
             raise trouble
 
@@ -237,16 +237,6 @@ class SourceLane(HeldLane):
         self._received += len(part)
         self._rejected += len(bad)
         return stored
-
-    async def _carry_out(self, events: Sequence[Stored]) -> None:
-        """Carry out events in their order, as often as it takes."""
-        pause = _PAUSE_MIN
-        left = list(events)
-        while left:
-            left = await self._work.inbox.carry_out_in_order(self._work.tenant_id, left)
-            if left:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _PAUSE_MAX)
 
     # -- how it goes ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Events carried out: each by all its listeners at once, those of a broker in the order in which they came.
+"""Events carried out: each by all its listeners at once, those that came together in their order.
 
 What is carried out is in the inbox already, so whatever ends in between is done again, by this node or another, and comes
 to the same.
@@ -7,18 +7,20 @@ to the same.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace as altered
 
 from pliers_workflow.storage import queries
 
 from ..mapping import Failure
 from .acting import Acted, Actor, Again, encoded, forget_after
 from .delivering import failed
-from .matching import Candidate, Match
+from .matching import Match
 from .order import begin_in_order
 from .rows import Result, Stored
 from .waiting import LATER, Waits
@@ -37,6 +39,9 @@ _read_results: Final = msgspec.json.Decoder(tuple[Result, ...]).decode
 
 #: events that are carried out at once
 _AT_ONCE: Final = 64
+#: seconds between two attempts while the database is away, or this node has too much to do
+_PAUSE_MIN: Final = 0.1
+_PAUSE_MAX: Final = 5.0
 
 
 class Carrier:
@@ -55,41 +60,23 @@ class Carrier:
 
     async def _begin_all(
         self, tenant_id: str, events: Sequence[Stored], again: Again | None = None
-    ) -> list[asyncio.Task[None]]:
-        """Begin to carry out events of one tenant."""
-        tasks = []
-        for own in (False, True):
-            part = [each for each in events if each.own is own]
-            if part:
-                listening = await self.rules.listening(tenant_id, {each.event.type for each in part}, own=own)
-                tasks += [self._begin(each, listening[each.event.type], again) for each in part]
-        return tasks
-
-    def _begin(self, stored: Stored, candidates: Sequence[Candidate], again: Again | None = None) -> Any:
-        task = asyncio.create_task(self._carry_out(stored, candidates, again), name=f"event {stored.id}")
-        self._remember(task)
-        return task
-
-    def _remember(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def carry_out_in_order(self, tenant_id: str, events: Sequence[Stored]) -> list[Stored]:
+    ) -> list[tuple[Stored, asyncio.Task[bool]]]:
         """
-        Carry out events of outside in the order in which they came, as far as they may concern the same instances.
+        Begin to carry out events of one tenant, in the order in which they came, as far as they may concern the same instances.
 
-        Returns those that are left for later, because the database is away or this node has too much to do: give them
-        again, before any that came after them. A caller that is cancelled does not take them with it.
+        With each its task, which says whether it is done, or left for later; `again`: what a retry does of one event.
         """
-        try:
-            listening = await self.rules.listening(tenant_id, {each.event.type for each in events})
-        except LATER as error:
-            _log.warning("events_left_for_later", tenant=tenant_id, events=len(events), error=repr(error))
-            return list(events)
+        listening = {}
+        for own in {each.own for each in events}:
+            types = {each.event.type for each in events if each.own is own}
+            listening[own] = await self.rules.listening(tenant_id, types, own=own)
         found = []
         for each in events:
+            candidates = listening[each.own][each.event.type]
+            if again is not None:
+                candidates = [one for one in candidates if (one.workflow, one.trigger_id) in again]
             try:
-                matches, wrong = await self._actor.matches(each, listening[each.event.type])
+                matches, wrong = await self._actor.matches(each, candidates)
             except Exception:
                 # A defect of ours: it stays `received`, and is in nobody's way.
                 _log.exception("event_failed", tenant=tenant_id, id=each.id)
@@ -97,26 +84,51 @@ class Carrier:
             found.append(((each, matches, wrong), matches))
 
         async def carry_out(subject: tuple[Stored, list[Match], list[Result]]) -> bool:
-            stored, matches, wrong = subject
             async with self._turns:
-                return await self._act(stored, matches, wrong)
+                return await self._act(*subject, again)
 
         tasks = begin_in_order(found, carry_out)
         for task in tasks:
-            self._remember(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return [(subject[0], task) for (subject, _), task in zip(found, tasks, strict=True)]
+
+    async def _wait(self, tenant_id: str, events: Sequence[Stored], seconds: float, again: Again | None = None) -> None:
+        """Carry out events; return when that is done, or after so long: then it goes on by itself."""
+        tasks = [task for _, task in await self._begin_all(tenant_id, events, again)]
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def carry_out(self, tenant_id: str, events: Sequence[Stored]) -> list[Stored]:
+        """
+        Carry out events, however long it takes.
+
+        Returns those that are left for later, because the database is away or this node has too much to do: give them
+        again, before any that came after them. A caller that is cancelled does not take them with it.
+        """
+        try:
+            begun = await self._begin_all(tenant_id, events)
+        except LATER as error:
+            _log.warning("events_left_for_later", tenant=tenant_id, events=len(events), error=repr(error))
+            return list(events)
+        if begun:
+            await asyncio.wait([task for _, task in begun])
+        # Some of what they were to do may be done, and whom it was done to may not be found again by the same key.
         return [
-            subject[0] for (subject, _), task in zip(found, tasks, strict=True) if task.cancelled() or not task.result()
+            altered(stored, attempt=stored.attempt + 1)
+            for stored, task in begun
+            if task.cancelled() or not task.result()
         ]
 
-    async def _carry_out(self, stored: Stored, candidates: Sequence[Candidate], again: Again | None = None) -> None:
-        """Carry out an event, of all its listeners or what failed of some, and say what became of it."""
-        async with self._turns:
-            if again is not None:
-                candidates = [each for each in candidates if (each.workflow, each.trigger_id) in again]
-            matches, wrong = await self._actor.matches(stored, candidates)
-            await self._act(stored, matches, wrong, again)
+    async def carry_out_all(self, tenant_id: str, events: Sequence[Stored]) -> None:
+        """The same, as often as it takes: for readers, who give nothing that came later before that is done."""
+        pause = _PAUSE_MIN
+        left = list(events)
+        while left:
+            left = await self.carry_out(tenant_id, left)
+            if left:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _PAUSE_MAX)
 
     async def _act(
         self,

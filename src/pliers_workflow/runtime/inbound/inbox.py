@@ -123,8 +123,7 @@ class Inbox(Carrier):
         prints = [_fingerprint(each) for each in events]
         kept = await self.keep(self._pool, tenant_id, events, received_by=received_by, event_source=event_source)
         if kept:
-            tasks = await self._begin_all(tenant_id, kept)
-            await asyncio.wait(tasks, timeout=self._settings.answer_within if patience is None else patience)
+            await self._wait(tenant_id, kept, self._settings.answer_within if patience is None else patience)
         by_print = {row["fingerprint"]: row for row in await self._pool.fetch(_sql.known, tenant_id, prints)}
         if len(by_print) < len(set(prints)):
             # A duplicate was forgotten in this very moment. So it is none: all are received again, and those are kept.
@@ -140,6 +139,22 @@ class Inbox(Carrier):
             new.discard(row["id"])
             answers.append(EventAnswer(await self._row(row), duplicate))
         return tuple(answers)
+
+    async def receive_all(self, tenant_id: str, events: Sequence[Incoming]) -> None:
+        """
+        Keep events of the engine itself and carry them out, in their order and however long it takes.
+
+        Repeated by whoever comes after a node that died in between, it does what is left. Raises the database's errors
+        where they cannot be kept.
+        """
+        kept = {each.id for each in await self.keep(self._pool, tenant_id, events)}
+        rows = await self._pool.fetch(_sql.known, tenant_id, [_fingerprint(each) for each in events])
+        # Those that were kept before may have been begun.
+        owed = [
+            stored if stored.id in kept else altered(stored, attempt=stored.attempt + 1)
+            for stored in (stored_of(row) for row in rows if row["status"] == "received")
+        ]
+        await self.carry_out_all(tenant_id, sorted(owed, key=lambda each: each.id))
 
     async def keep(
         self,
@@ -167,8 +182,7 @@ class Inbox(Carrier):
         kept = [
             Stored(
                 tenant_id, row["id"], by_id[row["id"]].event, by_id[row["id"]].depth, row["received_at"],
-                row["open_until"], own=received_by is None and event_source is None, in_order=event_source is not None,
-                trace=traces[row["id"]],
+                row["open_until"], own=received_by is None and event_source is None, trace=traces[row["id"]],
             )
             for row in rows
         ]  # fmt: skip
@@ -177,7 +191,7 @@ class Inbox(Carrier):
     async def act_on(self, stored: Stored) -> None:
         """Carry out an event that its caller has kept; return when that is done, or after the usual patience."""
         if not self._closing:
-            await asyncio.wait(await self._begin_all(stored.tenant_id, [stored]), timeout=self._settings.answer_within)
+            await self._wait(stored.tenant_id, [stored], self._settings.answer_within)
 
     async def owed_by_source(self, tenant_id: str, event_source: str) -> list[Stored]:
         """What a reader of an event source before the caller has kept and not carried out, in order; it is the caller's now."""
@@ -203,12 +217,7 @@ class Inbox(Carrier):
 
     async def _take_up(self, tenant_id: str) -> int:
         rows = await self._pool.fetch(_sql.claim_owed, tenant_id, _SWEEP_SIZE, _LEASE)
-        owed = sorted((stored_of(row) for row in rows), key=lambda each: each.id)
-        # Of sources that are read no more: the order counts here as well.
-        await self.carry_out_in_order(tenant_id, [each for each in owed if each.in_order])
-        others = [each for each in owed if not each.in_order]
-        if others:
-            await asyncio.wait(await self._begin_all(tenant_id, others))
+        await self.carry_out(tenant_id, sorted((stored_of(row) for row in rows), key=lambda each: each.id))
         return len(rows)
 
     async def _forget(self, tenant_id: str) -> int:
@@ -264,7 +273,7 @@ class Inbox(Carrier):
             raise ConflictError("nothing_failed", "Nothing of this event has failed, or somebody is retrying it.")
         stored = stored_of(row)
         again = _again(_read_results(row["results"]))
-        await asyncio.wait(await self._begin_all(tenant_id, [stored], again), timeout=self._settings.answer_within)
+        await self._wait(tenant_id, [stored], self._settings.answer_within, again)
         after = await self.get(principal, event_id)
         assert after is not None, "an event is kept while it is retried"
         return after

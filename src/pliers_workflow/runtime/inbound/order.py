@@ -1,4 +1,4 @@
-"""The order in which events act that came one after another from one place.
+"""The order in which events act that came one after another from one place: a request, a broker, the engine itself.
 
 Events for the same instance act in the order in which they came, those for different instances at the same time. Which
 instances an event finds is known only when it acts, so the order is kept by what it finds them with: two events of one

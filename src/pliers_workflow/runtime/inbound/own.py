@@ -1,8 +1,8 @@
 """The engine's own events as inbound events: a workflow starts, or goes on, because another has moved.
 
 A reader of the feed takes what the world is told of, asks which of it anybody in the tenant listens for, and puts that into
-the inbox under the event's own id: so it is routed once, however often it is read. Events of one instance are put there one
-after another.
+the inbox under the event's own id: so it is routed once, however often it is read. What one instance tells acts in the
+order in which it happened; an event that cannot act just now holds up those after it.
 
 Workflows that set each other off must come to an end. Each event carries its *depth*: how many of the engine's events led
 to it without a person in between. What an event makes has its depth; a person's command begins anew; what a step or a
@@ -64,7 +64,7 @@ class OwnEvents(Reader):
         return is_told(envelope.type)
 
     async def handle(self, batch: Sequence[Envelope]) -> None:
-        """Put what somebody listens for into the inbox: of one instance one after another."""
+        """Put what somebody listens for into the inbox, and have it act, before anything later is read."""
         by_tenant: defaultdict[str, list[tuple[Envelope, str]]] = defaultdict(list)
         for envelope in batch:
             made = self._maker.event(envelope, with_data=True)
@@ -72,14 +72,9 @@ class OwnEvents(Reader):
             by_tenant[envelope.tenant_id].append((envelope, made.type))
         for tenant_id, events in by_tenant.items():
             listening = await self._rules.listening(tenant_id, {type_ for _, type_ in events}, own=True)
-            queues: defaultdict[str, list[Envelope]] = defaultdict(list)
-            for envelope, type_ in events:
-                if listening[type_]:
-                    queues[envelope.instance_id].append(envelope)
-            while queues:
-                first = [queue.pop(0) for queue in queues.values()]
-                await self._inbox.receive(tenant_id, [await self._incoming(each) for each in first])
-                queues = defaultdict(list, {name: queue for name, queue in queues.items() if queue})
+            heard = [await self._incoming(envelope) for envelope, type_ in events if listening[type_]]
+            if heard:
+                await self._inbox.receive_all(tenant_id, heard)
 
     async def _incoming(self, envelope: Envelope) -> Incoming:
         made = self._maker.event(envelope, with_data=True)

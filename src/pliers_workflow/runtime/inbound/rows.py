@@ -33,8 +33,6 @@ class Stored(Struct, frozen=True):
     attempt: int = 1
     #: the engine's own
     own: bool = False
-    #: it came from a broker after others, and acts after them where it may concern the same instances
-    in_order: bool = False
     #: what it leads to belongs to this
     trace: Trace | None = None
 

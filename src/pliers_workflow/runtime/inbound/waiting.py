@@ -236,6 +236,5 @@ def stored_of(row: asyncpg.Record) -> Stored:
         open_until=row["open_until"],
         attempt=row["attempt"],
         own=row["received_by"] is None and row["event_source_id"] is None,
-        in_order=row["event_source_id"] is not None,
         trace=tracing.kept(row["trace"]),
     )
