@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import msgspec
 import pytest
 
 from pliers_workflow.api.application import BASE, ROUTES
-from pliers_workflow.api.examples import BODIES
+from pliers_workflow.api.examples import BODIES, curl
 from pliers_workflow.api.openapi import field_comments, openapi_document
 from pliers_workflow.api.problems import KINDS
 from pliers_workflow.api.reference import reference_markdown
@@ -151,13 +153,48 @@ def test_every_endpoint_can_be_tried(document: dict[str, Any]) -> None:
     assert required - BODIES.keys() == {"create_workflow", "update_workflow"}
 
 
+def test_a_command_says_to_the_shell_what_it_means(document: dict[str, Any]) -> None:
+    """What the shell makes of a command's body is the example, quotes in expressions included."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            words = shlex.split(curl(path, method, operation))
+            if operation["operationId"] in BODIES and "-d" in words:
+                assert json.loads(words[words.index("-d") + 1]) == BODIES[operation["operationId"]]
+
+
+def test_every_kind_of_a_part_is_shown(document: dict[str, Any]) -> None:
+    """Where a field may be one of several kinds, the fields of each stand on the page; and what is answered 304."""
+    page = reference_page(document)
+    for field in "routingKey", "lengthMax", "mechanism", "exclusive":
+        assert f"<code>{field}</code>" in page, field
+    assert "Answer 304: " in page
+
+
+class Page(HTMLParser):
+    """The places of a page, and where it leads to in itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.targets: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            elif name == "href" and str(value).startswith("#"):
+                self.targets.add(str(value)[1:])
+
+
 async def test_the_page_works_under_its_own_policy(world: World) -> None:
     """The policy allows its style and nothing else, and it has nothing else; each place in the index exists."""
     sent = await world.http.get("/docs")
     assert sent.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
     assert not re.search(r"<(script|img|iframe|link|form|object)|\son[a-z]+=|url\(|@import", sent.text)
-    for target in re.findall(r'href="#([^"]+)"', sent.text):
-        assert re.search(rf'id="?{target}[">\s]', sent.text), target
+    page = Page()
+    page.feed(sent.text)
+    assert sorted(page.ids) == sorted(set(page.ids))
+    assert page.targets - set(page.ids) == set()
 
 
 async def test_the_description_is_served(world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -148,4 +149,4 @@ def _data(operation: Mapping[str, Any]) -> str | None:
     if operation["operationId"] in ("create_workflow", "update_workflow"):
         return "@expense_report.json"
     example = BODIES.get(operation["operationId"])
-    return None if not example else f"'{json.dumps(example)}'"
+    return None if not example else shlex.quote(json.dumps(example))

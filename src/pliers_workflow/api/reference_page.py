@@ -93,10 +93,10 @@ def reference_page(document: Mapping[str, Any]) -> str:
     content: list[str] = []
     for tag in document["tags"]:
         own = [each for each in operations if tag["name"] in each[2]["tags"]]
-        anchor = tag["name"].lower()
+        anchor = tag["name"].lower().replace(" ", "-")
         navigation.append(f'<h2><a href="#{anchor}">{escape(tag["name"])}</a></h2>')
         content.append(
-            f"<h2 class=tag id={anchor}>{escape(tag['name'])}</h2><p class=soft>{escape(tag['description'])}</p>"
+            f'<h2 class=tag id="{anchor}">{escape(tag["name"])}</h2><p class=soft>{escape(tag["description"])}</p>'
         )
         for path, method, operation in own:
             navigation.append(
@@ -147,6 +147,8 @@ def _operation(
             parts.append(f"<details><summary>Answer {status}</summary>{_schema(schema, schemas)}</details>")
         elif status.startswith("2"):
             parts.append(f"<p class=soft>Answer {status}: no content.</p>")
+        elif status.startswith("3"):
+            parts.append(f"<p class=soft>Answer {status}: {_inline(response['description'])}</p>")
     problems = "".join(
         f"<tr><td>{status}</td><td>{_list(response['description'])}</td></tr>"
         for status, response in operation["responses"].items()
@@ -171,8 +173,10 @@ def _resolved(value: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[
 def _schema(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int = 0) -> str:
     """A schema as a table of its fields; parts that are objects open on demand, four levels deep."""
     if "anyOf" in schema:
-        branches = [branch for branch in schema["anyOf"] if branch != {"type": "null"}]
-        return "".join(_schema(branch, schemas, depth) for branch in branches[:1])
+        kinds = [branch for branch in schema["anyOf"] if _has_fields(branch, schemas)]
+        if len(kinds) > 1:
+            return "".join(f"<p>{_kind(branch)}:</p>{_schema(branch, schemas, depth)}" for branch in kinds)
+        return "".join(_schema(branch, schemas, depth) for branch in kinds)
     name = ""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
