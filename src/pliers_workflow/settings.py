@@ -233,6 +233,8 @@ class MonitoringSettings(BaseModel):
     running_step_age_max: float = Field(86_400, gt=0)
     #: seconds that an event source may fail
     event_source_failing_max: float = Field(60, ge=0)
+    #: seconds that an event may have come without being carried out
+    owed_event_age_max: float = Field(180, gt=0)
     #: jobs that may be dead, waiting for an operator
     dead_jobs_max: int = Field(0, ge=0)
     #: rows that may lie in the log's default partition

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pliers_workflow.runtime.health import Alarm, Reading
+from pliers_workflow.storage import identity
 from pliers_workflow.storage.read_model import JOB_KINDS
 from tests.api.world import World
 
@@ -211,3 +213,21 @@ async def test_of_many_circuits_the_worst_are_told(world: World) -> None:
     told = await details(world)
     assert (len(told["circuits"]), told["circuitsOpen"]) == (100, 150)
     assert [circuit["failures"] for circuit in told["circuits"]] == [6] * 75 + [5] * 25
+
+
+async def test_events_that_nobody_carries_out(world: World) -> None:
+    """An event that stays owed, because the engine fails on it or nobody is there, raises an alarm by its real age."""
+    assert (await details(world))["events"] == {"owed": 0, "oldestOwedSeconds": None}
+    for seconds in (10, 200):
+        born = datetime.now(UTC) - timedelta(seconds=seconds)
+        await world.engine.pool.execute(
+            "INSERT INTO inbound_events (tenant_id, id, fingerprint, type, event, received_at, open_until, forget_at, "
+            "lease_until) VALUES ('default', $1::text::uuid, sha256($1::text::bytea), 't', '{}', now(), now(), now(), now())",
+            identity.new_instance_id(born),
+        )  # fmt: skip
+        raised = await alarms(world)
+        assert ("events_owed" in raised) is (seconds == 200)
+    told = (await details(world))["events"]
+    assert told["owed"] == 2
+    assert 200 <= told["oldestOwedSeconds"] < 260
+    assert raised["events_owed"]["threshold"] == 180

@@ -41,6 +41,7 @@ from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, Node
 from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
 from .inbound.own import OwnEvents
+from .inbound.probe import EventsProbe
 from .incidents import IncidentResolver, Incidents
 from .jobs.claims import StepClaims
 from .jobs.dead import DeadJobs
@@ -220,6 +221,7 @@ class Engine:
         self.event_sources = EventSources(pool, self.audit, self.outbound, self.wakeups)
         self._source_server = SourceServer(pool, self.inbox, self.outbound, settings.event_sources)
         self.feed.lanes.add_source(self._source_server.readers)
+        self.health.add(EventsProbe(limits))
         self.health.add(EventSourcesProbe(limits))
         self._own_events = OwnEvents(pool, self.inbox, self.inbox.rules, self.event_maker)
         self.feed.lanes.add_source(self._own_events.readers)

@@ -80,6 +80,12 @@ RETURNING true;
 -- Tenants that have events, one index probe each. Served by inbound_events_forget_idx.
 SELECT n.id FROM tenants n WHERE EXISTS (SELECT FROM inbound_events e WHERE e.tenant_id = n.id);
 
+-- name: health
+-- How many events of all tenants nobody has carried out yet, and the oldest of them. Served by inbound_events_owed_idx.
+SELECT count(*) AS owed, min(e.id::text) AS oldest, now() AS now
+FROM tenants n JOIN inbound_events e ON e.tenant_id = n.id
+WHERE e.status = 'received';
+
 -- name: claim_owed
 -- Events that a crash or an overload has left, oldest first; those of an event source that is read are its reader's.
 -- Served by inbound_events_owed_idx, event_sources_pkey.
@@ -88,7 +94,7 @@ FROM (
     SELECT id FROM inbound_events o
     WHERE o.tenant_id = $1 AND o.status = 'received' AND o.lease_until <= now() AND NOT EXISTS (
         SELECT FROM event_sources s WHERE s.tenant_id = $1 AND s.id = o.event_source_id AND s.enabled)
-    ORDER BY o.lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY o.lease_until, o.id LIMIT $2 FOR UPDATE SKIP LOCKED
 ) due
 WHERE e.tenant_id = $1 AND e.id = due.id
 RETURNING e.tenant_id, e.id::text AS id, e.type, e.event::text AS event, e.depth, e.received_at,
