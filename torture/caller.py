@@ -103,6 +103,12 @@ class Calls:
         response = await self._until_answered(None, "GET", path, None, token, chance)
         return _body(response) if response is not None and response.status == 200 else None
 
+    async def change(self, path: str, body: dict[str, Any], token: str, chance: Random) -> None:
+        """Change something that no instance's history tells of, until it is changed."""
+        response = await self._until_answered(None, "PATCH", path, body, token, chance)
+        if response is not None and response.status != 200:
+            self.faults.append(f"PATCH {path} was answered {response.status}: {response.body[:500]!r}")
+
     async def _until_answered(
         self, call: Call | None, method: str, path: str, body: Any, token: str, chance: Random
     ) -> Response | None:

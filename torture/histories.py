@@ -123,6 +123,11 @@ def told(lines: list[Line], cast: Cast) -> list[Row]:
                 code=order.get("code", ""),
                 output=_output(order, events),
                 begun=_begun(events),
+                asked=tuple(
+                    names[event["item"]["approver"]]
+                    for event in events
+                    if event["type"] == "workflow.approval.requested" and event["item"]["approver"] in names
+                ),
                 position=line.position,
                 instance=line.decoded.instance,
             )

@@ -140,7 +140,7 @@ def _may_be_refused(call: Call, rows: Sequence[Row], stages: Sequence[Model]) ->
     if rows and call.known_revision == 0 and call.sent_at <= rows[0].at + _SAME_TIME:
         return True  # there was no such instance yet
     return any(
-        not model.accepts(call.deed)
+        model.may_refuse(call.deed)
         for row, model in zip(rows, stages, strict=True)
         if row.seq >= call.known_revision and row.at <= latest
     )

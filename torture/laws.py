@@ -94,7 +94,7 @@ def of_all(found: Found) -> Iterator[str]:
         if count > 1:
             yield f"position {position} of the log is taken {count} times"
     for job in found.jobs:
-        if job["instance"] not in found.instances:
+        if job["instance"] not in found.instances and job["kind"] != "departure":
             yield f"job {job['kind']} {job['name']} of an instance that is not there: {dict(job)}"
         elif job["status"] == "dead":
             yield f"a dead job: {dict(job)}"

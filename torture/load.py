@@ -12,7 +12,7 @@ from pliers_workflow.client.api import Api
 from pliers_workflow.client.setup import ensure_binding, ensure_workflow
 
 from .caller import Calls
-from .people import Cast, Workflow
+from .people import CLERK, STAFF, Cast, Workflow
 from .workflows import KINDS, form, order
 
 
@@ -39,8 +39,18 @@ class Load:
         """Begin workflows for so long; return when all have been played."""
         self._until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._come_and_go())
             for _ in range(self._at_once):
                 group.create_task(self._play())
+
+    async def _come_and_go(self) -> None:
+        """The clerk comes and goes, and has left for good in the end."""
+        chance = Random(f"{self._seed}/load/clerk")
+        there = True
+        while there or time.monotonic() < self._until:
+            await asyncio.sleep(chance.uniform(0.3, 2.5))
+            there = not there
+            await self._calls.change(f"/api/v1/users/{CLERK}", {"active": there}, self._cast.tokens[STAFF], chance)
 
     async def _play(self) -> None:
         while time.monotonic() < self._until:

@@ -50,6 +50,8 @@ class Row(Struct, frozen=True):
     output: Any = None
     #: steps that were begun, and hold no others: run and step id, in order
     begun: tuple[tuple[str, str], ...] = ()
+    #: usernames of people who are asked from this row on
+    asked: tuple[str, ...] = ()
     position: int = 0
     instance: str = ""
 
@@ -166,6 +168,10 @@ class Model:
         if deed.kind in ("suspend", "cancel"):
             return True
         return deed.kind != "resume" and self.allows(deed)
+
+    def may_refuse(self, deed: Deed) -> bool:
+        """Whether this command may be refused now, for whatever reason."""
+        return not self.accepts(deed)
 
     def apply(self, row: Row) -> None:
         """Take the next row of the history. Raises `Disagreement`."""

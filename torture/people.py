@@ -22,6 +22,11 @@ REQUESTERS: Final = tuple(f"requester{number}" for number in range(1, 7))
 MANAGERS: Final = {name: f"manager{1 + place % 2}" for place, name in enumerate(REQUESTERS)}
 BOARD: Final = tuple(f"board{number}" for number in range(1, 6))
 LEGAL: Final = tuple(f"legal{number}" for number in range(1, 4))
+#: is asked while they are there, which they are now and then; and who is asked otherwise
+CLERK: Final = "clerk1"
+DEPUTY: Final = "clerk2"
+#: keeps the directory
+STAFF: Final = "staff1"
 #: sends events, and may do nothing else
 CARRIER: Final = "carrier1"
 #: may do everything with every instance
@@ -51,11 +56,11 @@ async def make_people(admin: Api) -> Cast:
     for role, names in (("board", BOARD), ("legal", LEGAL)):
         for name in names:
             await ensure_user(admin, name, roles=[role])
-    permissions = {OPERATOR: ["operator"], CARRIER: ["events"]}
-    for name in permissions:
+    permissions = {OPERATOR: ["operator"], CARRIER: ["events"], STAFF: ["admin"]}
+    for name in (CLERK, DEPUTY, *permissions):
         await ensure_user(admin, name)
     ids, tokens = {}, {}
-    for name in (*REQUESTERS, *sorted(set(MANAGERS.values())), *BOARD, *LEGAL, *permissions):
+    for name in (*REQUESTERS, *sorted(set(MANAGERS.values())), *BOARD, *LEGAL, CLERK, DEPUTY, *permissions):
         ids[name] = (await admin.get(f"/api/v1/users/{name}"))["id"]
         body = {"user": name, "name": "torture", "permissions": permissions.get(name, [])}
         made = await admin.do("POST", "/api/v1/tokens", body)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from pliers_workflow.interpreter.commands import ReplaceApprovers
 from pliers_workflow.storage.database import connect, open_pool
 
 from . import histories, judge, laws
@@ -76,6 +77,11 @@ class Review:
         verdict.counts |= {
             "instances": len(found.instances),
             "rows": sum(map(len, found.lines.values())),
+            "replaced": sum(
+                line.decoded.command.order.__class__ is ReplaceApprovers
+                for lines in found.lines.values()
+                for line in lines
+            ),
             "timers_fired": len(self._lateness),
             "timer_lateness_p50": round(self._lateness[len(self._lateness) // 2], 3) if self._lateness else None,
             "timer_lateness_max": round(self._lateness[-1], 3) if self._lateness else None,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ..model import Model, Row
 from ..people import Workflow
-from . import claim, clock, form, order, parcel, plan, trip
+from . import claim, clock, desk, form, order, parcel, plan, trip
 
 
 class Kind(Struct, frozen=True):
@@ -24,6 +24,7 @@ class Kind(Struct, frozen=True):
 KINDS: Final = {
     "claim": Kind(claim.DOCUMENT, claim.Claim, claim.drive, 5),
     "clock": Kind(clock.DOCUMENT, clock.Clockwork, clock.drive, 2),
+    "desk": Kind(desk.DOCUMENT, desk.Desk, desk.drive, 3),
     "form": Kind(form.DOCUMENT, form.Form, form.drive, 3),
     "plan": Kind(plan.DOCUMENT, plan.Plan, plan.drive, 3),
     "parcel": Kind(parcel.DOCUMENT, parcel.Parcel, parcel.drive, 3),

@@ -35,10 +35,11 @@ def resume(draft: Draft, order: ResumeInstance) -> None:
     draft.allow(())
     draft.emit(WorkflowResumed(order.reason))
     resume_all(draft)
-    left = approvals.replace_leavers(draft)
+    moves = approvals.replace_leavers(draft)
     if draft.instance.machine.steps:
-        steps.resume(draft)
-    if left or draft.instance.machine.steps:
+        steps.resume(draft)  # none may be left after it
+        moves = True
+    if moves:
         run_to_rest(draft)
 
 

@@ -20,6 +20,15 @@ def test_a_result_that_comes_meanwhile_is_kept() -> None:
     assert (status(run), data(run), jobs(run)) == ("running", {"total": 5}, ["next"])
 
 
+def test_the_last_result_moves_the_instance_on_when_it_is_resumed() -> None:
+    """No step is left after it; the transition that waits for all steps of the state is taken all the same."""
+    run = at_work(call("fetch"))
+    accepted(run.suspend())
+    accepted(run.complete("fetch"))
+    accepted(run.resume())
+    assert (status(run), run.configuration) == ("completed", ["end"])
+
+
 def test_a_failure_that_comes_meanwhile_is_kept_too() -> None:
     """The retry's delay begins when the instance is resumed."""
     run = at_work(call("fetch", retryPolicy={"jitter": 0, "initialDelaySeconds": 60}))
