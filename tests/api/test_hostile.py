@@ -234,6 +234,22 @@ async def test_what_has_one_value_is_not_given_twice(company: World) -> None:
     assert (await company.admin("GET", at.removeprefix("/api/v1"), status=200)).json()["revision"] == 1
 
 
+@pytest.mark.parametrize("sqlstate", ["53100", "53200", "40P01", "40001", "55P03", "57014", "25006"])
+async def test_what_the_database_cannot_do_now_is_to_be_repeated(world: World, sqlstate: str) -> None:
+    """A full disk, a deadlock, a lock, a time limit: 503 with `Retry-After`, and nothing was kept; then it is done once."""
+    pool = world.engine.pool
+    await pool.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$; "
+        "CREATE TRIGGER refuse AFTER INSERT ON audit_log FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+    )
+    key = {"Idempotency-Key": "once"}
+    answer = await world.admin("POST", "/users", {"username": "zoe"}, headers=key, status=503)
+    assert (answer.json()["code"], answer.headers["retry-after"]) == ("unavailable", "2")
+    await pool.execute("DROP TRIGGER refuse ON audit_log")
+    await world.admin("POST", "/users", {"username": "zoe"}, headers=key, status=201)
+
+
 async def test_a_token_s_end_is_refused_by_its_name_in_the_body(world: World) -> None:
     """Whoever asks for a token that has expired already is told which field of the body to set right."""
     body = {"user": "admin", "expiresAt": "2020-01-01T00:00:00Z"}

@@ -57,3 +57,23 @@ async def test_a_deaf_node_says_so(make_node: MakeNode, database: str) -> None:
     assert "not_listening" in {alarm.alarm for alarm in (await node.health.report()).alarms}
     node.messenger._dsn = database
     await calm(node)
+
+
+async def test_not_ready_where_nothing_can_be_written(make_node: MakeNode) -> None:
+    """A database that answers is not enough: on a standby, or with a full disk, every command would be refused."""
+    node = await make_node()
+    await calm(node)
+    for sqlstate, problem in (("25006", "database_read_only"), ("53100", "database_full")):
+        await node.pool.execute(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$; "
+            "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT OR UPDATE ON nodes FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+        )
+        node.registrar._slumber.wake()
+        await until(lambda: node.registrar.unwritten is not None)
+        assert await node.ready() == problem
+        assert problem in {alarm.alarm for alarm in (await node.health.report()).alarms}
+        await node.pool.execute("DROP TRIGGER refuse ON nodes")
+        node.registrar._slumber.wake()
+        await until(lambda: node.registrar.unwritten is None)
+        assert await node.ready() is None

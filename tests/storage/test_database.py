@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import importlib
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 
 from pliers_workflow.storage import canonical, identity, queries
 from pliers_workflow.storage.database import connect, open_pool
+from pliers_workflow.storage.migrations import migrate
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool
@@ -80,6 +82,34 @@ async def test_limits_hold(database: str) -> None:
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         await readers.execute("INSERT INTO tenants (id, name) VALUES ('x', 'X')")
     readers.terminate()
+
+
+async def test_what_is_set_for_everybody_is_not_for_the_engine(database: str) -> None:
+    """A role's or a database's own timeouts and isolation would break what the engine's statements rest on."""
+    name = database.rpartition("/")[2]
+    for setting in (
+        "idle_session_timeout = '1ms'", "lock_timeout = '1ms'", "default_transaction_isolation = 'serializable'",
+        "statement_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'", "timezone = 'Asia/Tokyo'",
+    ):  # fmt: skip
+        await _do(database, f'ALTER DATABASE "{name}" SET {setting}')
+    pool = await open_pool(database, max_size=1)
+    await asyncio.sleep(0.05)
+    shown = [
+        await pool.fetchval(f"SHOW {name}")
+        for name in ("idle_session_timeout", "lock_timeout", "transaction_isolation")
+    ]
+    assert shown == ["0", "0", "read committed"]
+    assert await pool.fetchval("SHOW statement_timeout") == "10s"
+    pool.terminate()
+    assert await migrate(database) == []
+
+
+async def _do(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(
+        dsn, server_settings={"idle_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0"}
+    )
+    await connection.execute(statement)
+    await connection.close()
 
 
 async def test_a_release_rolls_back_and_sends_nothing_more(database: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
 import structlog
 
 from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown, Overloaded, ShuttingDown, TooManyWaiting
@@ -17,6 +16,7 @@ from pliers_workflow.runtime.errors import (
     PreconditionFailedError,
     RequestError,
 )
+from pliers_workflow.runtime.failures import DATABASE_AWAY
 
 from .problems import ApiError, FindingView
 
@@ -53,26 +53,11 @@ def problem_of(error: Exception, endpoint: Endpoint | None, method: str, path: s
     if isinstance(error, EngineError):
         _log.error("engine error", incident=incident, method=method, path=path, error=str(error))
         return ApiError("unavailable", str(error), details={"incident": incident}, headers=[(b"retry-after", b"2")])
-    if isinstance(error, _DATABASE_AWAY):
+    if isinstance(error, DATABASE_AWAY):
         _log.error("database unavailable", incident=incident, method=method, path=path, error=repr(error))
         return ApiError("unavailable", details={"incident": incident}, headers=[(b"retry-after", b"2")])
     _log.error("unexpected error", incident=incident, method=method, path=path, exc_info=error)
     return ApiError("internal_error", details={"incident": incident})
-
-
-_DATABASE_AWAY: Final = (
-    ConnectionError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InterfaceError,
-    # what asyncpg says when the connection breaks while a statement is being prepared
-    asyncpg.InternalClientError,
-)
 
 
 def _of_service(error: RequestError, endpoint: Endpoint | None) -> ApiError:

@@ -297,7 +297,7 @@ class Engine:
         """Why this node should be sent no requests now; None: it takes them. Asks the database at most once a second."""
         if self.draining.is_set():
             return "draining"
-        return await self.database.problem()
+        return await self.database.problem() or self.registrar.unwritten
 
     def _committed(self, folds: Sequence[Fold]) -> None:
         """A batch of this node is committed: who waits for what it owes is told. None of these waits for anything."""

@@ -52,6 +52,13 @@ class OtherNode(Struct, frozen=True):
     draining: bool
 
 
+#: What keeps everything from being written while reading goes on, in one word for probes and alarms.
+_UNWRITTEN: Final[dict[type[Exception], str]] = {
+    asyncpg.ReadOnlySQLTransactionError: "database_read_only",
+    asyncpg.DiskFullError: "database_full",
+}
+
+
 class NodeRegistrar:
     """Keeps this node's row, and knows the others."""
 
@@ -84,6 +91,8 @@ class NodeRegistrar:
         self._slumber = Slumber()
         self._task: asyncio.Task[None] | None = None
         self._draining = False
+        #: why the last heartbeat was not written although the database answers; None: it was
+        self.unwritten: str | None = None
         #: those that live, but for this one
         self.others: tuple[OtherNode, ...] = ()
         wakeups.subscribe(NODES, self._slumber.wake)
@@ -133,6 +142,7 @@ class NodeRegistrar:
             _sql.beat, self._id, self._name, settings.role, __version__, self._reads, self._draining, self._started_at,
             settings.silent_after, self._plugins, timeout=5,
         )  # fmt: skip
+        self.unwritten = None
         others = tuple(OtherNode(*row) for row in rows)
         for node in others:
             if node.id not in {known.id for known in self.others}:
@@ -150,6 +160,7 @@ class NodeRegistrar:
             try:
                 await self.beat()
             except DATABASE_AWAY as error:
+                self.unwritten = _UNWRITTEN.get(type(error))
                 _log.warning("heartbeat_waits_for_database", error=repr(error))
             except Exception:
                 _log.exception("heartbeat_failed")

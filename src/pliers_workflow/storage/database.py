@@ -212,6 +212,11 @@ def _session(purpose: str, statement_timeout: float, role: str | None) -> dict[s
         "application_name": f"pliers {purpose}",
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
+        # What we rely on, whatever the role or the database has been given for everybody else: connections that rest, locks
+        # that are waited for, and statements of one transaction of which each sees what others have committed.
+        "idle_session_timeout": "0",
+        "lock_timeout": "0",
+        "default_transaction_isolation": "read committed",
         # Compiling a statement that runs for a millisecond costs a hundred.
         "jit": "off",
         "timezone": "UTC",

@@ -105,7 +105,14 @@ async def migrate(
     connection = await asyncpg.connect(
         dsn,
         timeout=30,
-        server_settings={"application_name": "pliers migrate", "statement_timeout": "0", "lock_timeout": LOCK_TIMEOUT},
+        server_settings={
+            "application_name": "pliers migrate",
+            "statement_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+            "idle_session_timeout": "0",
+            "lock_timeout": LOCK_TIMEOUT,
+            "default_transaction_isolation": "read committed",
+        },
     )
     try:
         await _check_server(connection)

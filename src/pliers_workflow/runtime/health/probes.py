@@ -25,6 +25,12 @@ _leases: Final = queries.load("leases")
 _feed: Final = queries.load("feed")
 
 
+_UNWRITTEN: Final = {
+    "database_read_only": "The database can be read and not written: it is a standby, or default_transaction_read_only is set.",
+    "database_full": "The database has no room left on its disk; nothing is committed until there is.",
+}
+
+
 def beyond(alarm: str, message: str, value: float | None, threshold: float, subject: str | None = None) -> list[Alarm]:
     """
     The alarm, where the value is beyond its threshold.
@@ -244,6 +250,8 @@ class NodeProbe:
                     pipeline.waiting,
                 )
             )
+        if (unwritten := self._registrar.unwritten) is not None:
+            alarms.append(Alarm(unwritten, _UNWRITTEN[unwritten]))
         if self._registrar.others and not messenger.listening:
             alarms.append(
                 Alarm(
