@@ -399,6 +399,12 @@ async def test_every_answer_has_its_security_headers(world: World) -> None:
         assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
+async def test_an_answer_without_content_has_no_length(world: World) -> None:
+    """204 never has one, and a cache would take that of a 304 for the length of what it keeps (RFC 9110 section 8.6)."""
+    await world.admin("PUT", "/roles/clerks", status=201)
+    assert "content-length" not in (await world.admin("DELETE", "/roles/clerks", status=204)).headers
+
+
 async def test_large_answers_are_compressed_for_those_who_can_read_it(world: World) -> None:
     """gzip where it is accepted, plain where it is not or where `q=0` refuses it."""
     for accept, encoding in (("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("gzip;q=0", None), ("identity", None)):

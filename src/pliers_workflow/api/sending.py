@@ -22,6 +22,8 @@ COMMON: Final = (
 )
 #: a node that stops lets go of connections that would be used again
 CLOSE: Final = (b"connection", b"close")
+#: 204 has none, and that of 304 would be the length of what is not sent (RFC 9110 section 8.6)
+_WITHOUT_LENGTH: Final = (204, 304)
 _GZIP: Final = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 
 
@@ -38,7 +40,8 @@ async def send_answer(
     if len(body) >= COMPRESSED_SIZE_MIN and accepts_gzip(request.get(b"accept-encoding", b"")):
         body = compressed(body)
         headers.extend(_GZIP)
-    headers.append((b"content-length", str(len(body)).encode()))
+    if status not in _WITHOUT_LENGTH:
+        headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})
 
