@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 
 from pliers_workflow import examples
+from pliers_workflow.client.http import ConnectionLost, HttpClient
 from pliers_workflow.replay.cases import (
     Expectation,
     LogError,
@@ -185,3 +186,26 @@ def test_totals_that_do_not_add_up_are_told() -> None:
     assert disagreements(expectation, right) == []
     wrong = {"x": Verdict(("saved",), None), "y": Verdict((), Refusal("new", 1))}
     assert len(disagreements(expectation, wrong)) == 2
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "http://x:y", "http://[::1"])
+def test_what_is_no_address_is_a_question_not_understood(tmp_path: Path, url: str) -> None:
+    """Status 2 and a sentence: it is no fault of ours."""
+    log, expected = made_up(tmp_path, 1)
+    status, _, told = run(log, "--expected", expected, "--url", url, "--token", "x")
+    assert status == 2
+    assert "--url: " in told
+
+
+async def test_what_speaks_no_http_is_not_spoken_with() -> None:
+    """Another kind of server at the address: its words are not taken for an answer, nor for a fault of ours."""
+
+    async def mutter(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-pliers\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(mutter, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with HttpClient(f"http://127.0.0.1:{port}") as http:
+            with pytest.raises(ConnectionLost, match="does not speak HTTP"):
+                await http.request("GET", "/")

@@ -100,6 +100,8 @@ class HttpClient:
                 raise ConnectionLost(f"no answer from {self.url} within {self._timeout:g} s") from None
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
                 raise ConnectionLost(f"the connection to {self.url} broke: {error or type(error).__name__}") from None
+            except (ValueError, IndexError):
+                raise ConnectionLost(f"what answers at {self.url} does not speak HTTP") from None
 
     async def _exchange(self, payload: bytes, *, head_only: bool) -> Response:
         connection = self._idle.pop() if self._idle else await self._connect()

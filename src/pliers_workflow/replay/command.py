@@ -66,6 +66,8 @@ def replay(
         expectations = read_expected(expected, log_name(log))
         if url and (kill_every or not token):
             raise LogError("with --url there must be a --token, and no --kill-every: we only kill servers of our own")
+        if url:
+            _check(url)
         if whole and (kill_every or verify):
             raise LogError("--whole-cases goes by a clock; --kill-every and --verify are for documents alone")
         trips = read_trips(log, limit) if whole else []
@@ -82,6 +84,14 @@ def replay(
     except ImportError:
         return asyncio.run(_until_told(work))
     return uvloop.run(_until_told(work))
+
+
+def _check(url: str) -> None:
+    """Raise LogError for what is no server's address."""
+    try:
+        HttpClient(url)
+    except ValueError as error:
+        raise LogError(f"--url: {error}") from None
 
 
 async def _until_told(work: Coroutine[Any, Any, int]) -> int:
