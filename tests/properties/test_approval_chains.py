@@ -69,7 +69,7 @@ class Chains:
 def acts(draw: Any) -> tuple[Any, ...]:
     """One thing that somebody does, or that happens; numbers choose among what is there."""
     who = draw(st.sampled_from(EVERYBODY))
-    kind = draw(st.integers(0, 29))
+    kind = draw(st.integers(0, 31))
     if kind < 13:
         return ("vote", draw(st.integers(0, 7)), draw(st.sampled_from(("approve", "approve", "approve", "reject"))))
     if kind < 15:
@@ -93,6 +93,8 @@ def acts(draw: Any) -> tuple[Any, ...]:
         ("drop", draw(st.sampled_from(("role:left", "role:right", "group:board"))), who),
         ("join", draw(st.sampled_from(("role:left", "role:right", "group:board"))), who),
         ("retry",),
+        ("suspend",),
+        ("resume",),
     )[kind - 25]
 
 
@@ -159,7 +161,7 @@ class Case:
                 office.request_changes(name)
             case ("fire", trigger):
                 office.fire(trigger)
-            case ("change", field, value):
+            case ("change", field, value) if before.status is not Status.SUSPENDED:
                 self.data = {**self.data, field: value}
                 office.change(**{field: value})
                 if value is None:  # a patch with null takes the field away
@@ -176,6 +178,10 @@ class Case:
                 office.replace()
             case ("join", key, name) if name not in people.members[key]:
                 people.members[key].append(name)
+            case ("suspend",):
+                office.suspend()
+            case ("resume",):
+                office.resume()
             case ("retry",) if office.incidents:
                 office.retry()
         if len(office.simulation.history) == self.read:
@@ -190,11 +196,14 @@ class Case:
         asking = chain is not None and chain.status == "asking"
         stuck = chain is not None and chain.status == "stuck"
         assert {item.id for item in office.items} == set(self.auditor.asking.items if self.auditor.asking else ())
-        if asking:
+        if asking and office.instance.status is not Status.SUSPENDED:
             assert self.auditor.somebody_can_decide(), "nobody can decide, and nobody is told"
             assert not office.incidents
         if stuck:
             assert office.incidents
+            asked = self.auditor.asking
+            if asked is not None and asked.stage.get("onTimeout") != "fallback":
+                assert not self.auditor.possible(), "those who are asked suffice"
         if chain is None or chain.status not in ("asking", "stuck"):
             assert not office.items
             assert not any(timer.kind == "stage" for timer in office.instance.machine.timers.values())

@@ -16,8 +16,13 @@ from pliers_workflow.interpreter import statechart
 from pliers_workflow.interpreter.commands import (
     CancelInstance,
     CompleteStep,
+    DeliverEvent,
     FailStep,
     FireTimer,
+    FireTrigger,
+    InboundEvent,
+    Order,
+    RecordDecision,
     ResolveIncident,
 )
 from pliers_workflow.interpreter.effects import (
@@ -269,6 +274,33 @@ def test_what_came_once_is_refused_ever_after(document: Any, happened: Any) -> N
                 answer = run.give(row.command.order, None)
                 assert isinstance(answer, Rejection), row.command.order
                 assert answer.reason in (reason, Reason.INSTANCE_ENDED, Reason.SUSPENDED)
+        assert run.instance is before
+
+
+NEVER_TRUE: list[Order] = [
+    CompleteStep("step/1000", 1),
+    CompleteStep("state", 1),
+    FailStep("step/1000", 1, "NO", "made up"),
+    FireTimer("timer/1000"),
+    FireTimer("step/1"),
+    ResolveIncident("incident/1000", "skip", "because"),
+    RecordDecision("approve", "nowhere"),
+    RecordDecision("approve", item="item/1000"),
+    DeliverEvent(InboundEvent("event/x", "nobody", "never.awaited")),
+    DeliverEvent(InboundEvent("event/x", "nobody", "paid"), steps=("step/1000",)),
+    DeliverEvent(InboundEvent("event/x", "nobody", "paid"), "execute", step="nothing"),
+    FireTrigger("never.heard.of"),
+]
+
+
+@quick
+@given(documents, lists)
+def test_what_means_nothing_is_refused(document: Any, happened: Any) -> None:
+    """Commands about what there never was change nothing, whatever the instance is at."""
+    for run in runs(document, happened):
+        before = run.instance
+        for order in NEVER_TRUE:
+            assert isinstance(run.give(order, None), Rejection), order
         assert run.instance is before
 
 

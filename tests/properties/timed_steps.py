@@ -186,10 +186,16 @@ class Player:
     """Tells lives."""
 
     fate: Fate
+    #: from when to when something had failed whose own time was not up yet
+    doubts: list[tuple[float, float]] = field(default_factory=list)
 
     def state(self, steps: list[dict[str, Any]], *, handled: bool) -> tuple[str | None, float, Life]:
         """A state's steps: the state that is entered after them, when, and what was done."""
         life = self.row(steps, 0, "", handled=handled)
+        if any(
+            undoing.begin < limit and failed < undoing.end for failed, limit in self.doubts for undoing in life.undoings
+        ):
+            raise Unclear  # where a failure had to wait for an undoing, its time may be up meanwhile
         if life.end == inf:
             return None, inf, life
         if life.ok:
@@ -245,6 +251,8 @@ class Player:
 
     def within(self, life: Life, limit: float) -> Life:
         """The same, if it has ended by then."""
+        if not life.ok and life.end < limit < inf:
+            self.doubts.append((life.end, limit))
         return life if life.end <= limit else given_up(life, limit)
 
     # -- leaves --------------------------------------------------------------------------------------------------------

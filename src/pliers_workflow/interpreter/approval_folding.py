@@ -261,7 +261,7 @@ def changes_requested(instance: Instance, event: ChangesRequested, at: datetime)
         if each.status == "granted" and each.watched_hash is not None:
             grants[each.id] = each.watched_hash
             earlier_voters[each.id] = voters(each)
-        elif not (each.status == "skipped" and each.watched_hash is not None):
+        elif each.status != "skipped":
             grants.pop(each.id, None)
             earlier_voters.pop(each.id, None)
     _set_run(

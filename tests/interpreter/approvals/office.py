@@ -216,6 +216,14 @@ class Office:
         answer = self._keep(self.simulation.give(ReplaceApprovers(), None))
         return str(answer.reason) if isinstance(answer, Rejection) else None
 
+    def suspend(self) -> str | None:
+        answer = self._keep(self.simulation.suspend())
+        return str(answer.reason) if isinstance(answer, Rejection) else None
+
+    def resume(self) -> str | None:
+        answer = self._keep(self.simulation.resume())
+        return str(answer.reason) if isinstance(answer, Rejection) else None
+
     def retry(self) -> str | None:
         """An operator has the stage with the incident asked again; gives the reason where that is refused."""
         answer = self._keep(self.simulation.resolve("retry"))

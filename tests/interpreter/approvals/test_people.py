@@ -96,6 +96,23 @@ def test_asking_again_asks_nobody_who_has_left() -> None:
     assert it.state == "granted"
 
 
+def test_asking_again_asks_nobody_twice() -> None:
+    """Bob, the fallback of somebody missing, was asked for another; when that other one would be cid now, bob stays."""
+    missing = user("ghost", user("bob"), user("dan"))
+    people = People(["ada", "bob", "cid", "dan"])
+    people.leave("dan")
+    it = office(
+        people, stage("one", missing, dynamic("data.who"), minimumApprovals=2, parallel=True), data={"who": "bob"}
+    )
+    assert (it.asked, it.incidents) == (["bob"], ["nobody_to_ask"])
+    it.change(who="cid")
+    assert it.retry() is None
+    assert (it.asked, it.incidents) == (["bob"], ["nobody_to_ask"])
+    people.gone.clear()
+    assert it.retry() is None
+    assert (it.asked, it.incidents) == (["bob", "dan"], [])
+
+
 def test_nobody_to_ask_goes_before_a_fallback_outcome() -> None:
     """A stage that never asked anybody is not granted by its fallback outcome."""
     it = office(People(), stage("one", user("ada"), fallbackOutcome="granted"))

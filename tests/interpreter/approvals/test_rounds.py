@@ -17,7 +17,7 @@ from pliers_workflow.interpreter.events import (
 )
 from pliers_workflow.interpreter.instance import Status
 from pliers_workflow.interpreter.outcome import Outcome
-from tests.interpreter.approvals.office import Office, People, office, role, stage, user, user_id
+from tests.interpreter.approvals.office import Office, People, document, office, role, stage, user, user_id
 
 
 def people() -> People:
@@ -125,6 +125,39 @@ def test_consent_does_not_come_back_with_old_data() -> None:
     it.request_changes("ada")
     it.change(amount=10)
     it.fire("send_again")
+    assert it.asked == ["ada"]
+
+
+def large(it: Office, *, is_large: bool) -> None:
+    """The next round begins with `data.large` so."""
+    assert it.request_changes("cid") is None
+    it.change(large=is_large)
+    assert it.fire("send_again") is None
+
+
+def test_a_stage_that_a_round_does_not_need_keeps_its_grant() -> None:
+    """It was not asked in that round; when it is needed again and nothing has changed, it has been granted."""
+    first = stage("one", user("ada"), condition="data.large", watchedFields=["amount"])
+    it = Office(people(), document([first, stage("two", user("cid"))])).start(amount=5, large=True)
+    it.approve("ada")
+    large(it, is_large=False)
+    large(it, is_large=True)
+    assert [(each.stage, each.reason) for each in it.happened(StageSkipped)] == [
+        ("one", "condition"),
+        ("one", "unchanged"),
+    ]
+    assert it.asked == ["cid"]
+
+
+def test_who_decided_in_a_stage_that_a_round_does_not_need_may_decide_in_it() -> None:
+    """`distinctApprovers` wants different people for what this round rests on."""
+    first = stage("one", user("ada"), condition="data.large", watchedFields=["amount"])
+    second = stage("two", user("ada", user("cid")))
+    distinct = {"distinctApprovers": True}
+    it = Office(people(), document([first, second], configuration=distinct)).start(amount=5, large=True)
+    it.approve("ada")
+    assert it.asked == ["cid"]
+    large(it, is_large=False)
     assert it.asked == ["ada"]
 
 

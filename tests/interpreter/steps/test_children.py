@@ -125,6 +125,15 @@ def test_one_that_has_ended_while_its_parent_was_suspended_is_not_cancelled() ->
     assert sent(run) == []
 
 
+def test_one_that_has_failed_is_not_cancelled_before_the_next_attempt() -> None:
+    """Between two attempts no other workflow is at work for the step."""
+    run = at_work(trip(failureHandling="retry"), data={"days": 1})
+    accepted(run.fail("travel", "SUB_WORKFLOW_FAILED"))
+    assert steps_at_work(run) == {"travel": "retrying"}
+    accepted(run.cancel())
+    assert sent(run) == []
+
+
 def test_one_whose_step_took_too_long_is_cancelled_whatever_follows() -> None:
     """Where what follows from that fails, an operator hears of it, and the other workflow does not go on for nobody."""
     broken = {"type": "assign", "field": "n", "value": "data.missing"}

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
+from msgspec.structs import replace
+
 from pliers_workflow.definition.expressions import ExpressionError
 
 from ..approval_folding import voters
@@ -79,7 +81,7 @@ def deciders_elsewhere(draft: Draft, chain: Chain, stage: Stage, run: ChainRun) 
         if other.id == stage.id:
             continue
         people.update(voters(other))
-        if other.status == "skipped":
+        if other.status == "skipped" and other.watched_hash is not None:
             people.update(run.earlier_voters.get(other.id, ()))
     return people
 
@@ -90,16 +92,41 @@ def resolve(draft: Draft, stage: Stage, unavailable: frozenset[str]) -> Resoluti
 
     People named in person come first: they are not asked a second time as members of a role.
     """
+    return _seats(draft, stage, _Search(draft, unavailable, one_each=counts_seats(stage)), {})
+
+
+def resolve_again(draft: Draft, stage: Stage, run: StageRun, unavailable: frozenset[str] | set[str]) -> Resolution:
+    """
+    The same for a stage that is being asked: seats that have spoken or are asked keep their people.
+
+    A role or group among them gains the members it has gained since.
+    """
+    holders = {item.approver for item in run.items if item.delegated_by}
+    search = _Search(draft, unavailable | holders, one_each=counts_seats(stage))
+    taken = sorted({vote.seat for vote in run.votes} | {item.seat for item in run.items})
+    for position in taken:
+        if run.seats[position].approver_type == "user":
+            search.seated.update(run.seats[position].eligible)
+    kept = {position: search.with_new_members(run.seats[position]) for position in taken}
+    if search.one_each:
+        approved = {vote.seat for vote in run.votes if vote.action == "approve"}
+        for position, people in candidates_by_seat(run, approved, spoken(run)).items():
+            if position in kept:
+                search.places.find(position, people)
+    return _seats(draft, stage, search, kept)
+
+
+def _seats(draft: Draft, stage: Stage, search: _Search, kept: Mapping[int, Seat]) -> Resolution:
+    """Find people for all seats but those that are kept."""
     problems: list[str] = []
     names = _names(draft, stage.approvers, problems)
     wanted: list[tuple[int, Who | None]] = []
     for entry, answer in enumerate(names):
         wanted.extend([(entry, who) for who in answer] or [(entry, None)])
-    search = _Search(draft, unavailable, one_each=counts_seats(stage))
-    seats: list[Seat | None] = [None] * len(wanted)
+    seats = [kept.get(position) for position in range(len(wanted))]
     for in_person in (True, False):
         for position, (entry, who) in enumerate(wanted):
-            if who is not None and (who.kind == "user") is in_person:
+            if seats[position] is None and who is not None and (who.kind == "user") is in_person:
                 seats[position] = search.seat(position, entry, who)
     for position, (entry, who) in enumerate(wanted):
         if seats[position] is None:
@@ -179,6 +206,15 @@ class _Search:
         if who.kind == "user":
             self.seated.add(key)
         return Seat(who.kind, key, people, entry=entry, instead_of=instead_of)
+
+    def with_new_members(self, seat: Seat) -> Seat:
+        """The seat with those who may speak for it now besides."""
+        if seat.approver_type == "user":
+            return seat
+        found = self.draft.fact(f"{seat.approver_type}:{seat.approver}")
+        members = found.users if isinstance(found, Members) else ()
+        new = [each for each in members if self._free(each)]
+        return replace(seat, eligible=tuple(dict.fromkeys((*seat.eligible, *new))))
 
     def _free(self, person: str) -> bool:
         return person not in self.unavailable and person not in self.seated

@@ -28,7 +28,7 @@ from .items import (
     stop_asking,
     withdraw,
 )
-from .resolving import barred, replacement, resolve
+from .resolving import barred, replacement, resolve, resolve_again
 
 if TYPE_CHECKING:
     from pliers_workflow.definition.chart import Stage
@@ -113,16 +113,10 @@ def fill_seats(draft: Draft, place: Place, stage: Stage) -> None:
 
     Votes and open items stay; a role or group that they belong to gains the members it has gained since.
     """
-    chain = place.chain
     run = run_of(draft.instance, place.key)
     asked = run.stages[-1]
-    found = resolve(draft, stage, barred(draft, chain, stage, run) | spoken(asked))
-    kept = {vote.seat for vote in asked.votes} | {item.seat for item in asked.items}
-    seats = [
-        _refreshed(seat, found.seats, position) if position in kept else _at(found.seats, position, seat)
-        for position, seat in enumerate(asked.seats)
-    ]
-    draft.emit(StageAsked(place.state, stage.id, (*seats, *found.seats[len(seats) :]), place.step))
+    found = resolve_again(draft, stage, asked, barred(draft, place.chain, stage, run) | spoken(asked))
+    draft.emit(StageAsked(place.state, stage.id, (*found.seats, *asked.seats[len(found.seats) :]), place.step))
     for position in range(len(stage_of(draft.instance, place.key).seats)) if stage.parallel else (0,):
         ask_more(draft, place, stage, position)
         now = open_stage(run_of(draft.instance, place.key))
@@ -135,17 +129,6 @@ def fill_seats(draft: Draft, place: Place, stage: Stage) -> None:
             raise_incident(draft, place.key, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
         else:
             _impossible(draft, place, stage)
-
-
-def _at(seats: tuple[Seat, ...], position: int, otherwise: Seat) -> Seat:
-    return seats[position] if position < len(seats) else otherwise
-
-
-def _refreshed(seat: Seat, found: tuple[Seat, ...], position: int) -> Seat:
-    fresh = _at(found, position, seat)
-    if (fresh.approver_type, fresh.approver) != (seat.approver_type, seat.approver):
-        return seat
-    return msgspec.structs.replace(seat, eligible=tuple(dict.fromkeys((*seat.eligible, *fresh.eligible))))
 
 
 def _open_first(draft: Draft, place: Place, stage: Stage) -> None:

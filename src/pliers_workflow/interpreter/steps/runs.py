@@ -120,9 +120,14 @@ def release(draft: Draft, run: StepRun, *, abandoned: bool) -> None:
         draft.owe(StopAwaiting(run.id))
     elif run.type == "approval":
         approvals.leave(draft, run.id)
-    elif run.type == "sub_workflow" and abandoned and run.child is not None and run.held is None:
+    elif run.type == "sub_workflow" and abandoned and run.child is not None and _at_work_elsewhere(run):
         name = f"order/cancel/{run.id}/{run.attempt}"
         draft.owe(SendOrder(name, run.child, CancelInstance(f"{draft.instance.id} does not need it any more")))
+
+
+def _at_work_elsewhere(run: StepRun) -> bool:
+    """Whether the workflow that it has started may go on still: its result has not come."""
+    return run.status == "waiting" and run.held is None
 
 
 def cancel(draft: Draft, run: StepRun, reason: CancelReason) -> None:
