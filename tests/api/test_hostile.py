@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
-from pliers_workflow.api import dispatcher
+from pliers_workflow.api import application, dispatcher, sending
+from pliers_workflow.api.sending import compressed
 from pliers_workflow.runtime.answers import Overloaded
 from tests.api.world import EXPENSE, World
 
@@ -411,3 +413,29 @@ async def test_large_answers_are_compressed_for_those_who_can_read_it(world: Wor
         response = await world.nobody("GET", "/problems", headers={"Accept-Encoding": accept}, status=200)
         assert response.headers.get("content-encoding") == encoding
         assert response.json()["items"]
+
+
+async def test_compressing_keeps_nobody_waiting(company: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is large is compressed beside the loop, and what needs no token once for all who ask for it."""
+    threads: list[threading.Thread] = []
+
+    def told(body: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        return compressed(body)
+
+    monkeypatch.setattr(sending, "compressed", told)
+    monkeypatch.setattr(application, "compressed", told)
+    note = {"amount": 1, "note": "x" * 50_000}
+    for _ in range(4):
+        await company.start("ada", note)
+    threads.clear()
+    listed = await company.admin("GET", "/workflows/expense/instances", headers={"Accept-Encoding": "gzip"}, status=200)
+    assert listed.headers["content-encoding"] == "gzip"
+    assert len(listed.json()["items"]) == 4
+    assert threads
+    assert threading.main_thread() not in threads
+    for path in ("/docs", "/openapi.json"):
+        first = await company.http.get(path, headers={"Accept-Encoding": "gzip"})
+        count = len(threads)
+        again = await company.http.get(path, headers={"Accept-Encoding": "gzip"})
+        assert (again.content, len(threads)) == (first.content, count)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -142,35 +143,43 @@ async def _nothing(_: Starlette) -> AsyncIterator[None]:
     yield
 
 
-class _Kept:
-    document: dict[str, Any] | None = None
-    encoded: bytes | None = None
-    page: bytes | None = None
+# What anybody may ask for, without a token, is made and compressed once.
 
 
+@cache
 def _document() -> dict[str, Any]:
-    if _Kept.document is None:
-        _Kept.document = openapi_document(ROUTES, base=BASE)
-    return _Kept.document
+    return openapi_document(ROUTES, base=BASE)
+
+
+@cache
+def _description() -> tuple[bytes, bytes]:
+    return _both(msgspec.json.encode(_document()))
+
+
+@cache
+def _page() -> tuple[bytes, bytes]:
+    return _both(reference_page(_document()).encode())
+
+
+def _both(body: bytes) -> tuple[bytes, bytes]:
+    """As it is, and compressed."""
+    return body, compressed(body)
 
 
 async def _send_document(request: Request) -> Response:
-    if _Kept.encoded is None:
-        _Kept.encoded = msgspec.json.encode(_document())
-    return _answer(request, _Kept.encoded, "application/json")
+    return _answer(request, _description(), "application/json")
 
 
 async def _send_page(request: Request) -> Response:
-    if _Kept.page is None:
-        _Kept.page = reference_page(_document()).encode()
-    return _answer(request, _Kept.page, "text/html; charset=utf-8")
+    return _answer(request, _page(), "text/html; charset=utf-8")
 
 
 async def _to_docs(_: Request) -> Response:
     return RedirectResponse("/docs")
 
 
-def _answer(request: Request, body: bytes, media_type: str) -> Response:
+def _answer(request: Request, bodies: tuple[bytes, bytes], media_type: str) -> Response:
+    body, packed = bodies
     headers = {
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
@@ -180,6 +189,6 @@ def _answer(request: Request, body: bytes, media_type: str) -> Response:
         "Vary": "Accept-Encoding",
     }
     if accepts_gzip(request.headers.get("accept-encoding", "").encode()):
-        body = compressed(body)
+        body = packed
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type=media_type, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from typing import Final
@@ -11,6 +12,8 @@ from starlette.types import Send
 #: answers from this size on are compressed for those who can read it, in bytes
 COMPRESSED_SIZE_MIN: Final = 4_000
 
+#: bytes that take more than a millisecond to compress: other people's answers do not wait for that
+_LARGE: Final = 131_072
 JSON: Final = (b"content-type", b"application/json")
 PROBLEM: Final = (b"content-type", b"application/problem+json")
 COMMON: Final = (
@@ -38,7 +41,8 @@ async def send_answer(
 ) -> None:
     """Send all of an answer; `request` are the headers it came with, `head` leaves the body out."""
     if len(body) >= COMPRESSED_SIZE_MIN and accepts_gzip(request.get(b"accept-encoding", b"")):
-        body = compressed(body)
+        # zlib lets go of the interpreter meanwhile.
+        body = compressed(body) if len(body) < _LARGE else await asyncio.to_thread(compressed, body)
         headers.extend(_GZIP)
     if status not in _WITHOUT_LENGTH:
         headers.append((b"content-length", str(len(body)).encode()))
