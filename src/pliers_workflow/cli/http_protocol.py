@@ -28,6 +28,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 HEAD_SIZE_MAX: Final = 65_536
 #: bytes a second in which bodies come and answers are taken at the slowest (Apache's `mod_reqtimeout` asks for as many)
 RATE_MIN: Final = 500
+#: requests of one connection that wait for the answers before theirs; each takes some ten times the memory of what was sent
+WAITING_MAX: Final = 100
 #: bytes of a body that come after its answer: who sends everything before reading has to be heard out to be answered
 UNREAD_SIZE_MAX: Final = 1_048_576
 
@@ -162,6 +164,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_size = 0
         self._owe(Owed.BODY)
         super().on_headers_complete()
+        if len(self.pipeline) > WAITING_MAX:
+            self._object(400, "Too many requests wait on this connection; read their answers first.\n")
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
