@@ -57,6 +57,19 @@ async def through_an_outage(
     await office.until(lambda seen: seen["failingSince"] is None and seen["received"] >= 20 * len(PARCELS), source)
 
 
+async def through_changes(office: Office, broker: dict[str, Any], publish: Publish) -> None:
+    """A source that is changed, disabled and enabled while it reads: nothing is lost, doubled or out of order."""
+    source = await office.source(broker, batchSize=5)
+    telling = asyncio.create_task(tell(publish, PARCELS, range(30)))
+    for number in range(6):
+        await asyncio.sleep(0.15)
+        change = {"name": f"post.{number}", "broker": broker, "batchSize": 3 + number, "enabled": number % 3 != 1}
+        await office.admin("PUT", f"/event-sources/{source}", change, status=200)
+    await telling
+    await office.admin("POST", f"/event-sources/{source}/enable", status=200)
+    await office.parcels(dict.fromkeys(PARCELS, 30), seconds=60)
+
+
 # -- NATS --------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +248,12 @@ async def test_nats_another_node_goes_on_where_one_was(database: str, stream: St
     await client.close()
 
 
+async def test_nats_while_it_is_changed(office: Office, stream: Stream) -> None:
+    """Changes do it no harm."""
+    await office.publish()
+    await through_changes(office, {**stream.broker, "ackWaitSeconds": 1}, stream.publish)
+
+
 async def test_nats_of_a_work_queue(office: Office, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that forgets what was acknowledged lets nobody begin in its middle, and need not."""
     monkeypatch.setattr(nats_reader, "_LOOK_EVERY", 0.1)
@@ -352,6 +371,12 @@ async def test_rabbitmq_is_cut_off(database: str, queue: Queue) -> None:
         source = await office.source(queue.through(laid.port))
         await through_an_outage(office, source, queue.publish, laid.cut, laid.mend)
         assert laid.connections > 1
+
+
+async def test_rabbitmq_while_it_is_changed(office: Office, queue: Queue) -> None:
+    """Changes do it no harm."""
+    await office.publish()
+    await through_changes(office, queue.broker, queue.publish)
 
 
 async def test_rabbitmq_as_it_should_not_be(office: Office, queue: Queue) -> None:
@@ -533,6 +558,12 @@ async def test_a_source_that_reads_something_else_begins_there(office: Office, e
         body = {"name": "post", "broker": broker, "enabled": False}
         await office.admin("PUT", f"/event-sources/{source}", body, status=200)
         assert (await office.place(source) is not None) is kept
+
+
+async def test_redis_while_it_is_changed(office: Office, entries: Entries) -> None:
+    """Changes do it no harm."""
+    await office.publish()
+    await through_changes(office, entries.broker, entries.publish)
 
 
 async def test_redis_as_it_should_not_be(office: Office, entries: Entries) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pliers_workflow.runtime.answers import EngineError
+from pliers_workflow.runtime.answers import Overloaded
 from pliers_workflow.runtime.event_sources import serving
 from pliers_workflow.runtime.event_sources.readers.port import BrokerError
 from tests.feed.conftest import until
@@ -116,7 +116,7 @@ async def test_what_is_left_for_later_is_not_overtaken(
     async def sometimes(stored: Any, matches: Any, **options: Any) -> Any:
         if failures.get(stored.event.id, 0) > 0:
             failures[stored.event.id] -= 1
-            raise EngineError("away")
+            raise Overloaded(0.1)
         return await act(stored, matches, **options)
 
     monkeypatch.setattr(office.engine.inbox._actor, "act", sometimes)

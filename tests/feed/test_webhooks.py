@@ -403,3 +403,48 @@ def sending_beside(database: str) -> Any:
         await engine.close()
 
     return opened()
+
+
+async def test_changes_while_it_sends(sender: Sender, receiver: OutsideServer) -> None:
+    """
+    Another address, another filter, another secret, a pause and a replay in the middle: every event arrives somewhere, in order.
+    """
+
+    async def slow(request: Request, writer: Any) -> None:
+        await asyncio.sleep(0.005)
+        await reply(204)(request, writer)
+
+    receiver.answer = slow
+    made = await sender.subscribe(sink(receiver), lanes=2)
+    at, secrets = f"/event-subscriptions/{made['id']}", [made["secret"]]
+    instances = [await sender.instance() for _ in range(4)]
+
+    async def push(instance_id: str) -> None:
+        for number in range(12):
+            await sender.push(instance_id, number)
+            await asyncio.sleep(0.02)
+
+    pushing = asyncio.gather(*map(push, instances))
+    for number in range(6):
+        await asyncio.sleep(0.06)
+        wanted = {"name": "test", "sink": {**sink(receiver), "url": f"{receiver.url}/{number}"}}
+        wanted["sink"]["secret"] = "***"
+        await sender.admin("PUT", at, {**wanted, "includeData": number % 2 == 1}, status=200)
+        if number == 1:
+            secrets.insert(0, (await sender.act(made, "rotate-secret"))["secret"])
+        if number == 2:
+            await sender.act(made, "pause")
+        if number == 3:
+            await sender.act(made, "resume")
+        if number == 4:
+            await sender.act(made, "replay", {"position": "beginning"})
+    await pushing
+    wanted_ids = {
+        f"{instance_id}/{row['seq']}" for instance_id in instances for row in await sender.world.rows(instance_id)
+    }
+    await until(lambda: wanted_ids <= {each.rpartition("/")[0] for each in ids(receiver)})
+    await until(lambda: receiver.requests[-1].target == "/5")
+    assert in_order(ids(receiver))
+    for request in receiver.requests:
+        signed = request.headers["webhook-signature"]
+        assert signed in (signatures(request, *secrets), signatures(request, secrets[-1]))

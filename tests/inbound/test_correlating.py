@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pliers_workflow.interpreter.commands import (
     SuspendInstance,
     UpdateData,
 )
-from pliers_workflow.runtime.answers import OutcomeUnknown
+from pliers_workflow.runtime.answers import EngineError, OutcomeUnknown
 from tests.inbound.office import PAID, PLACED, Shop, event, only, order_document, outcomes
 
 
@@ -258,3 +259,30 @@ async def test_an_event_left_for_later_is_known_to_have_acted(shop: Shop, monkey
     row = await shop.event_row(kept[0].id)
     assert (row.status, outcomes(row), only(row).instance) == ("matched", [("paid", "delivered")], order)
     assert await shop.state(await shop.order(definition, "A1")) == "placed"
+
+
+async def test_an_event_on_which_the_engine_fails_is_in_nobodys_way(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that carries events out goes on behind it; it stays owed, and acts when the cause is gone."""
+    definition = await shop.publish(order_document())
+    orders = [await shop.order(definition, "A1"), await shop.order(definition, "A2")]
+    deliverer = shop.engine.inbox._actor._deliverer
+    execute = deliverer._execute
+
+    async def fails(tenant_id: str, instance_id: str, *args: Any, **options: Any) -> Any:
+        if instance_id == orders[0]:
+            raise EngineError("the engine failed on this command")
+        return await execute(tenant_id, instance_id, *args, **options)
+
+    monkeypatch.setattr(deliverer, "_execute", fails)
+    events = [event("e1", order="A1", amount=10), event("e2", order="A2", amount=10)]
+    kept = await shop.engine.inbox.keep(shop.engine.pool, "default", events)
+    async with asyncio.timeout(10):
+        await shop.engine.inbox.carry_out_all("default", kept)
+    assert [await shop.state(order) for order in orders] == ["placed", "packing"]
+    assert (await shop.event_row(kept[0].id)).status == "received"
+    monkeypatch.undo()
+    await shop.engine.pool.execute("UPDATE inbound_events SET lease_until = now() WHERE status = 'received'")
+    await shop.engine.inbox.sweep()
+    assert await shop.state(orders[0]) == "packing"

@@ -17,6 +17,8 @@ from msgspec.structs import replace as altered
 
 from pliers_workflow.storage import queries
 
+from ..answers import ShuttingDown
+from ..failures import NOT_NOW
 from ..mapping import Failure
 from .acting import Acted, Actor, Again, encoded, forget_after
 from .delivering import failed
@@ -39,6 +41,8 @@ _read_results: Final = msgspec.json.Decoder(tuple[Result, ...]).decode
 
 #: events that are carried out at once
 _AT_ONCE: Final = 64
+#: what passes by itself, and holds up what came after it until then
+_NOT_NOW: Final = (ShuttingDown, *NOT_NOW)
 #: seconds between two attempts while the database is away, or this node has too much to do
 _PAUSE_MIN: Final = 0.1
 _PAUSE_MAX: Final = 5.0
@@ -146,9 +150,10 @@ class Carrier:
             if await self._settle(stored, acted, again) and acted.waiting:
                 await self.waits.look_for(stored.tenant_id, stored.id)
         except LATER as error:
-            # The sweep of some node comes back to it, or the reader of its source.
+            # The reader of its source comes back to it, or the sweep of some node: that alone where it is no matter of the
+            # moment (a defect of ours, an instance that only a newer release can read), so that it is in nobody's way.
             _log.warning("event_left_for_later", tenant=stored.tenant_id, id=stored.id, error=repr(error))
-            return False
+            return not isinstance(error, _NOT_NOW)
         except Exception:
             # A defect of ours; it must not hold up what comes after it.
             _log.exception("event_failed", tenant=stored.tenant_id, id=stored.id)
