@@ -650,3 +650,55 @@ async def test_a_key_that_another_node_uses_while_its_command_is_put_aside(
     assert again.replayed
     assert again.seq == answer.seq
     await first.check(instance_id)
+
+
+REFUSE = (
+    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.workflow_instance_id = '{}' THEN "
+    "RAISE EXCEPTION 'no' USING ERRCODE = '{}'; END IF; RETURN NEW; END $$; "
+    "CREATE TRIGGER refuse BEFORE INSERT ON workflow_execution_history FOR EACH ROW EXECUTE FUNCTION refuse()"
+)
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03", "57014", "53200"])
+async def test_who_cannot_be_written_for_long_is_in_nobodys_way(make_world: MakeWorld, sqlstate: str) -> None:
+    """Whatever of one command takes too much time or memory: the others of its batch are done, and its caller is told."""
+    world = await make_world(default_timeout=1)
+    await world.people(ada={})
+    definition = await world.publish(patient_chart())
+    culprit, *others = [(await world.start(definition, data={})).instance.id for _ in range(6)]
+    await world.engine.pool.execute(REFUSE.format(culprit, sqlstate))
+    asked = asyncio.create_task(world.do(culprit, "ada", UpdateData(patch={"a": 1})))
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*(world.do(other, "ada", UpdateData(patch={"a": 1})) for other in others))
+    assert all(isinstance(answer, Accepted) for answer in answers)
+    assert not asked.done(), "it is tried for as long as callers wait"
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(asked, 10)
+    await world.engine.pool.execute("DROP TRIGGER refuse ON workflow_execution_history")
+    assert isinstance(await world.do(culprit, "ada", UpdateData(patch={"a": 1})), Accepted)
+    assert len(await world.check(culprit)) == 2, "nothing was done behind the caller's back"
+
+
+async def test_a_row_that_somebody_holds_keeps_nobody_else_waiting(make_world: MakeWorld, database: str) -> None:
+    """An administrator's open transaction: commands to that instance end in good time, contested ones of others go on."""
+    world = await make_world(default_timeout=1)
+    await world.people(ada={})
+    definition = await world.publish(patient_chart())
+    held, other = [(await world.start(definition, data={})).instance.id for _ in range(2)]
+    holder = await asyncpg.connect(database)
+    await holder.execute(f"BEGIN; SELECT FROM workflow_instances WHERE id = '{held}' FOR UPDATE")
+    asked = asyncio.create_task(world.do(held, "ada", UpdateData(patch={"a": 1})))
+    assert isinstance(await world.do(other, "ada", UpdateData(patch={"a": 1})), Accepted)
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(asked, 30)
+    await holder.close()
+    assert isinstance(await world.do(held, "ada", UpdateData(patch={"a": 1})), Accepted)
+
+
+def patient_chart() -> dict[str, Any]:
+    """Instances that wait."""
+    return {
+        "name": "patient", "version": "1.0.0", "title": "Patient",
+        "stateMachine": {"initialState": "waiting", "states": {"waiting": {}, "done": {"type": "final"}},
+                         "transitions": [{"from": "waiting", "to": "done", "trigger": "go"}]},
+    }  # fmt: skip

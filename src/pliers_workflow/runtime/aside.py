@@ -102,7 +102,11 @@ class Aside:
                 await self._commit_alone(connection, key, pending, fold.format)
         except TRANSIENT as error:
             _log.info("command_again", command=pending.command.id, error=repr(error))
-            self._queue.give_back(key, [pending])
+            pending.attempts += 1
+            if pending.attempts < ROUNDS_MAX:
+                self._queue.give_back(key, [pending])
+            else:
+                pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else Overloaded(5.0))
         except CONNECTION_LOST:
             pending.uncertain = True
             self._queue.give_back(key, [pending])

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: The statement was rolled back and may simply be run again.
+#: The statement was rolled back and may simply be run again; where that does not help, with less in it.
 TRANSIENT: Final = (
     asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError,
+    asyncpg.OutOfMemoryError,
 )  # fmt: skip
 #: The constraint by which a key is used once.
 KEY_CONSTRAINT: Final = "idempotency_records_pkey"
@@ -32,7 +33,7 @@ KEY_CONSTRAINT: Final = "idempotency_records_pkey"
 CONNECTION_LOST: Final = (
     asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError, asyncio.TimeoutError,
-    asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError, asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError,
 )  # fmt: skip
 #: What a service waits out and tries again; whatever else comes to it is a bug, and is told as one. (asyncpg's
 #: InternalClientError is a connection, too, that broke while a statement was being prepared.)

@@ -6,7 +6,8 @@ the commit, never before, refused ones too: a rejection may rest on a command fo
 
 What another node overtook is read and interpreted again, the third time under a lock that waits. A dead connection proves
 nothing, because its backend may commit later: from then on, such commands are looked up in the history before they are
-interpreted. A batch that fails with a data error is halved until the culprit stands alone. What needs a script, or more
+interpreted. A batch that fails with a data error is halved until the culprit stands alone; so is one that comes to a
+deadlock or a time limit twice, and who alone does so for too long is told to come again. What needs a script, or more
 work than a batch allows, leaves its batch, and later commands of its instance wait behind it.
 """
 
@@ -53,7 +54,7 @@ from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending
 from .recent import RecentInstances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pliers_workflow.interpreter.commands import Command
     from pliers_workflow.settings import ExecutionSettings
@@ -220,7 +221,7 @@ class Pipeline:
                     connection = None
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _RECONNECT_DELAY_MAX)
-                    self._expire()
+                    self._expire(self._queue.waiting())
                 except asyncio.CancelledError:  # draining gave up: the statement may be committed yet
                     for _, pendings in batch:
                         for pending in pendings:
@@ -276,9 +277,9 @@ class Pipeline:
                 pending.uncertain = True
             self._queue.give_back(key, again)
 
-    def _expire(self) -> None:
-        """While the database is away: do not let callers wait for ever."""
-        for pending in self._queue.waiting():
+    def _expire(self, commands: Iterable[Pending]) -> None:
+        """While the database is away, or somebody holds an instance's row: do not let callers wait for ever."""
+        for pending in commands:
             waited = asyncio.get_running_loop().time() - pending.enqueued_at
             if waited > self._settings.default_timeout:
                 pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else Overloaded(5.0))
@@ -310,7 +311,12 @@ class Pipeline:
             return
         except TRANSIENT as error:
             _log.info("batch_again", error=repr(error))
-            self._requeue(batch)
+            if any(
+                pendings[0].attempts for _, pendings in batch
+            ):  # what is in the way may be in the way of itself alone
+                await self._halve(connection, batch, error)
+            else:
+                self._requeue(batch)
             return
         except CONNECTION_LOST as error:
             if not isinstance(
@@ -389,6 +395,9 @@ class Pipeline:
             return
         if isinstance(error, asyncpg.UniqueViolationError) and await key_was_used(connection, pendings[0], error):
             self._requeue(batch)
+        elif isinstance(error, TRANSIENT):
+            self._requeue(batch)
+            self._expire(self._queue.waiting_for(key))
         else:
             refuse(pendings[0], error)
 

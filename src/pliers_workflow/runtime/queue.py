@@ -321,6 +321,11 @@ class CommandQueue:
         """All commands that are in no batch."""
         return [pending for slot in self._slots.values() for pending in slot.commands]
 
+    def waiting_for(self, key: Key) -> list[Pending]:
+        """The commands of one instance that are in no batch."""
+        slot = self._slots.get(key)
+        return [] if slot is None else list(slot.commands)
+
     def _enqueue(self, key: Key, slot: _Slot, *, front: bool) -> None:
         slot.queued = True
         turns = self._background if slot.commands[0].background else self._interactive
