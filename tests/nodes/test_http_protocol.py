@@ -190,6 +190,30 @@ async def test_an_offer_to_change_the_protocol_is_declined(cluster: Cluster) -> 
         assert answer.count(b"`username`") == 2
 
 
+async def test_a_body_that_was_not_asked_for_is_not_waited_for(cluster: Cluster) -> None:
+    """Refused before `100 Continue`, a caller may send its body or another request: the connection ends, so neither is mistaken."""
+    node = await cluster.node()
+    live = b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n"
+    post = b"POST /api/v1/users HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    post += b"Content-Length: %d\r\n%s\r\n"
+    for refused in post % (100, b""), post.replace(b"/api/v1/users", b"/docs") % (100, b""):
+        answer = await said(node, refused)
+        assert answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 405 "))
+        assert b"\r\nconnection: close\r\n" in answer
+    known = b"Authorization: Bearer %s\r\n" % cluster.admin.encode()
+    body = b'{"username": "ada"}'
+    reader, writer = await connection(node)
+    try:
+        writer.write(post % (len(body), known))
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body + live)
+        answer = await asyncio.wait_for(reader.readuntil(b"live"), 30)
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert b"connection: close" not in answer
+    finally:
+        writer.transport.abort()
+
+
 async def test_requests_do_not_queue_up_without_end(cluster: Cluster) -> None:
     """Up to a hundred may be sent before an answer is read; whoever sends thousands loses the connection."""
     node = await cluster.node()

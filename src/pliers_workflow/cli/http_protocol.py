@@ -93,6 +93,8 @@ class HttpProtocol(HttpToolsProtocol):
     _owed = Owed.HEAD
     #: since when, on the loop's clock; of a body, since when it is counted
     _owed_since = 0.0
+    #: whether the connection lives on after the request at hand, where that waits for `100 Continue`
+    _keeps_alive = True
     #: bytes of the body, and how many they were at `_owed_since`
     _body_size = 0
     _body_size_before = 0
@@ -164,6 +166,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_size = 0
         self._owe(Owed.BODY)
         super().on_headers_complete()
+        if self.expect_100_continue:
+            # Refused before its body is asked for, a caller may send it or not: nobody could tell what comes next.
+            self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
         if len(self.pipeline) > WAITING_MAX:
             self._object(400, "Too many requests wait on this connection; read their answers first.\n")
 
@@ -181,6 +186,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._advanced = True
         self._owed = Owed.NOTHING
+        if self.expect_100_continue:
+            self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def _parse(self, data: bytes) -> None:
