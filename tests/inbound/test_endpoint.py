@@ -149,6 +149,20 @@ async def test_what_is_no_event_is_refused(world: World) -> None:
     assert (await world.admin("GET", "/events", status=200)).json()["items"] == []
 
 
+async def test_what_a_failure_tells_whom(shop: World) -> None:
+    """A sender learns what failed; where in the data, those who run the engine."""
+    await shop.admin("POST", "/users", {"username": "till"}, status=201)
+    till = await shop.person("till", ("events",))
+    wrong = EVENT | {"data": {"order": "A1", "amount": "much"}}
+    answer = (await till("POST", "/events", wrong, headers=STRUCTURED, status=202)).json()["events"][0]
+    assert answer["status"] == "failed"
+    assert (answer["results"][0]["code"], answer["results"][0]["details"]) == ("data_invalid", None)
+    row = (await shop.admin("GET", f"/events/{answer['id']}", status=200)).json()
+    assert row["results"][0]["details"] == {"findings": [{"pointer": "/amount"}]}
+    again = (await shop.admin("POST", "/events", wrong, headers=STRUCTURED, status=202)).json()["events"][0]
+    assert again["results"] == row["results"]
+
+
 async def test_who_may_send_and_who_may_look(shop: World) -> None:
     """A token for events sends them and sees nothing; operators do both, others neither."""
     await shop.admin("POST", "/users", {"username": "till"}, status=201)
