@@ -229,6 +229,8 @@ class MonitoringSettings(BaseModel):
     reader_lag_max: float = Field(60, gt=0)
     #: seconds that a job may be due without anybody taking it
     due_job_age_max: float = Field(60, gt=0)
+    #: seconds that a node's clock may be off the database's
+    clock_offset_max: float = Field(30, gt=0)
     #: seconds that a worker may be at a step; those that nodes run end sooner
     running_step_age_max: float = Field(86_400, gt=0)
     #: seconds that an event source may fail

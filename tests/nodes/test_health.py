@@ -47,6 +47,16 @@ async def test_without_a_worker_nothing_happens_later(make_node: MakeNode) -> No
     assert {alarm.alarm for alarm in report.alarms} == {"no_worker"}
 
 
+async def test_a_wrong_clock_is_told(make_node: MakeNode) -> None:
+    """Nothing rests on a node's clock but what others check, and they refuse what is minutes off."""
+    node = await make_node()
+    details = (await calm(node)).details["thisNode"]
+    assert abs(details["clockOffsetSeconds"]) < 5
+    strict = await make_node(monitoring={"clock_offset_max": 1e-9})
+    (alarm,) = (each for each in (await strict.health.report()).alarms if each.alarm == "clock_wrong")
+    assert (alarm.subject, alarm.threshold) == (strict.node, 1e-9)
+
+
 async def test_a_deaf_node_says_so(make_node: MakeNode, database: str) -> None:
     """A node that cannot listen is slower to notice things, and raises an alarm while it lasts."""
     node, _ = await make_node(), await make_node()

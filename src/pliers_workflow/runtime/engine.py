@@ -209,7 +209,7 @@ class Engine:
                 self.admission,
                 NodesProbe(),
                 LeasesProbe(),
-                NodeProbe(self.node, self.pipeline, self.messenger, self.registrar),
+                NodeProbe(limits, self.node, self.pipeline, self.messenger, self.registrar),
             ),
         )
         self.event_maker = EventMaker(settings.server.public_url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pliers_workflow.storage import queries, read_model
@@ -232,7 +232,15 @@ class NodeProbe:
 
     name = "thisNode"
 
-    def __init__(self, name: str, pipeline: Pipeline, messenger: Messenger, registrar: NodeRegistrar) -> None:
+    def __init__(
+        self,
+        thresholds: MonitoringSettings,
+        name: str,
+        pipeline: Pipeline,
+        messenger: Messenger,
+        registrar: NodeRegistrar,
+    ) -> None:
+        self._thresholds = thresholds
         self._name = name
         self._pipeline = pipeline
         self._messenger = messenger
@@ -241,7 +249,12 @@ class NodeProbe:
     async def read(self, connection: AnyConnection) -> Reading:
         """Look."""
         pipeline, messenger = self._pipeline, self._messenger
-        alarms = []
+        offset = (datetime.now(UTC) - await connection.fetchval(_nodes.clock)).total_seconds()
+        alarms = beyond(
+            "clock_wrong", "This node's clock is off the database's. Nothing is due earlier or later for that, but receivers "
+            "refuse webhooks that are signed with a wrong time, and ids of new instances tell it; set the clock right.",
+            abs(offset), self._thresholds.clock_offset_max, self._name,
+        )  # fmt: skip
         if pipeline.overloaded() is not None:
             alarms.append(
                 Alarm(
@@ -262,6 +275,7 @@ class NodeProbe:
             )
         details: dict[str, Any] = {
             "name": self._name, "format": self._registrar.format, "listening": messenger.listening,
+            "clockOffsetSeconds": round(offset, 3),
             "commandsWaiting": pipeline.waiting, "commands": pipeline.commands, "batches": pipeline.batches,
             "overtaken": pipeline.overtaken, "wakeUpsSent": messenger.sent, "wakeUpsReceived": messenger.received,
         }  # fmt: skip

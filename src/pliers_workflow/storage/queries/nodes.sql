@@ -30,3 +30,7 @@ FROM nodes ORDER BY started_at, id;
 -- name: notify
 -- Tell the other nodes; in a transaction of its own, which writes nothing and so waits for no disk.
 SELECT pg_notify('pliers_wakeups', $1);
+
+-- name: clock
+-- What time it is, for a node that asks how far its own clock is off.
+SELECT clock_timestamp();
