@@ -48,6 +48,7 @@ async def test_operators_keep_them_and_auditors_see_them(company: World) -> None
         ({"sink": {"type": "webhook", "url": "nonsense"}}, "/sink/url"),
         ({"sink": {**HOOK, "headers": {"Webhook-Id": "mine"}}}, "/sink/headers"),
         ({"sink": {**HOOK, "headers": {"X-A": "one\r\nX-B: two"}}}, "/sink/headers"),
+        ({"sink": {**HOOK, "headers": {"X-A": "***"}}}, "/sink/headers"),
         ({"sink": {**HOOK, "secret": "short"}}, "/sink/secret"),
         ({"sink": {"type": "webhook", "url": "https://xn--a/"}}, "/sink/url"),
         ({"sink": {"type": "webhook", "url": "https://hooks..example.com/"}}, "/sink/url"),

@@ -148,6 +148,10 @@ def _check_webhook(sink: WebhookSink, guard: Guard, schemes: tuple[str, ...], fi
     for name, value in sink.headers.items():
         if not _HEADER.fullmatch(name) or name.lower() in _RESERVED:
             findings.wrong("headers", f"{name[:100]!r} is no header that a subscription may set.")
+        elif value == MASK:
+            findings.wrong(
+                "headers", f"`{MASK}` keeps a value that is there, and there is none of {name}; say what it is."
+            )
         elif any(not (32 <= ord(character) < 127 or character == "\t") for character in value):
             findings.wrong("headers", f"The value of {name} holds a character that no header may hold.")
     if sink.secret is not None:
