@@ -80,6 +80,22 @@ async def test_a_group_begins_once(database: str) -> None:
             await office.until(lambda seen: seen["received"] == 2 * len(PARCELS) + 1, source)
 
 
+async def test_where_a_group_begins_is_not_guessed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the broker does not say where its partitions end, a group that begins `now` reads nothing, and says so."""
+
+    async def gives_up(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(kafka.AIOKafkaConsumer, "seek_to_end", gives_up)
+    async with listening(Coordinator()) as at:
+        tell(at, range(1))
+        await office.publish()
+        source = await office.source(broker(at, begin="now"))
+        seen = await office.until(lambda seen: seen["lastError"] is not None, source)
+        assert seen["lastError"] == "The broker does not say where its partitions end."
+        assert (seen["received"], at.committed) == (0, {})
+
+
 async def test_a_partition_that_was_made_later(office: Office) -> None:
     """A group that has begun `now` reads all of it: what is in it came later."""
     async with listening(Coordinator()) as at:

@@ -71,8 +71,9 @@ class KafkaReader(BrokerReader):
         assert consumer is not None
         try:
             new = [each for each in assigned if await consumer.committed(each) is None]
-            if new and len(new) == len(assigned) and self._broker.begin == "now":
-                await consumer.seek_to_end(*new)
+            begins = new and len(new) == len(assigned) and self._broker.begin == "now"
+            if begins and not await consumer.seek_to_end(*new):  # which gives up without an error
+                raise BrokerError("The broker does not say where its partitions end.")
             if new:
                 await consumer.commit({each: await consumer.position(each) for each in new})
         except Exception as error:
