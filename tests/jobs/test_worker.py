@@ -20,6 +20,9 @@ from pliers_workflow.settings import Settings
 
 from .test_claims import fill
 
+#: one of the jobs there are
+ONE = "WHERE id = (SELECT id FROM workflow_jobs ORDER BY id LIMIT 1)"
+
 
 class Ledger:
     """
@@ -307,6 +310,27 @@ async def test_two_rescuers_fail_an_attempt_once(pool: Any, shifts: MakeShift) -
     assert sum(counts) == 1200
     assert len(one.ledger.results) + len(two.ledger.results) == 1200
     assert len(await one.jobs()) == 300
+
+
+async def test_a_step_that_cannot_be_read_is_in_the_way_of_no_other(pool: Any, shifts: MakeShift) -> None:
+    """Somebody has written into its row: it is left dead with the reason, and the others run, in the same claim."""
+    shift = shifts(lambda _: 7)
+    await fill(pool, 5)
+    await pool.execute(f"UPDATE workflow_jobs SET payload = '{{}}' {ONE}")
+    assert await shift.worker.run_due() == 4
+    assert len(shift.ledger.results) == 4
+    (job,) = await shift.jobs()
+    assert (job["status"], job["lease_owner"]) == ("dead", None)
+    assert "cannot be read" in job["last_error"]
+
+
+async def test_an_attempt_that_cannot_be_rescued_is_in_the_way_of_no_other(pool: Any, shifts: MakeShift) -> None:
+    """What is wrong with one lapsed lease keeps no other from being looked at."""
+    shift = shifts(lambda _: 1)
+    await fill(pool, 5)
+    await pool.execute("UPDATE workflow_jobs SET lease_owner = 'gone', lease_until = now() - interval '1 s'")
+    await pool.execute(f"UPDATE workflow_jobs SET payload = payload || '{{\"trace\": 1}}' {ONE}")
+    assert await shift.rescuer.rescue() == 4
 
 
 async def test_a_node_that_stops_lets_steps_end(pool: Any, shifts: MakeShift) -> None:

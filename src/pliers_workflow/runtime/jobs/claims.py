@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -305,6 +306,14 @@ class StepClaims:
             lane = LaneKey(tenant_id, row["queue"], row["definition_name"], row["priority"])
             counts[lane] += 1
             last[lane] = max(last.get(lane, (BEGINNING, "")), (row["due_at"], row["id"]))
+            try:
+                payload = read_step(row["payload"])
+            except msgspec.DecodeError as error:  # somebody has written into it: in the way of no other
+                _log.error("step_left_dead", job=row["id"], error=str(error))
+                await connection.execute(
+                    _sql.bury, tenant_id, row["id"], row["token"], f"the job cannot be read: {error}"
+                )
+                continue
             claimed.append(
                 ClaimedStep(
                     tenant_id=tenant_id,
@@ -315,7 +324,7 @@ class StepClaims:
                     definition=row["definition_name"],
                     due_at=row["due_at"],
                     token=row["token"],
-                    payload=read_step(row["payload"]),
+                    payload=payload,
                     virtual=row["virtual"],
                     limited=limited,
                     lease_until=row["lease_until"],

@@ -135,12 +135,15 @@ class LeaseRescuer:
             lapsed.name, lapsed.attempt, LEASE_LAPSED,
             "The worker fell silent before it said what came of the step; whether it ran is not known.",
         )  # fmt: skip
-        tracing.adopt(None if lapsed.trace is None else msgspec.convert(lapsed.trace, Trace))
         try:
+            tracing.adopt(None if lapsed.trace is None else msgspec.convert(lapsed.trace, Trace))
             settled = await settle(self._execute, lapsed.tenant_id, lapsed.instance_id, failure)
         except (EngineError, *DATABASE_AWAY) as error:
             _log.warning("rescue_left_for_later", step=lapsed.name, instance=lapsed.instance_id, error=repr(error))
             return False  # the next round finds it again
+        except Exception:  # a defect of ours, or a row that cannot be read: in the way of no other
+            _log.exception("rescue_failed", step=lapsed.name, instance=lapsed.instance_id)
+            return False
         if settled is Settled.GONE:
             # Nobody waits for it; unless it was begun anew meanwhile, under another token.
             await self._pool.execute(_sql.drop_claimed, lapsed.tenant_id, [lapsed.id], [lapsed.token])
