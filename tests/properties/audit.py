@@ -22,6 +22,7 @@ from pliers_workflow.interpreter.events import (
     ChainStarted,
     ChangesRequested,
     Event,
+    IncidentRaised,
     StageAsked,
     StageGranted,
     StageRefused,
@@ -109,6 +110,8 @@ class Auditor:
                     self._granted(id, by_clock=id in timers)
                 case StageRefused(stage=id):
                     self._refused(id, by_clock=id in timers)
+                case IncidentRaised(incident=incident) if incident.stage not in timers:
+                    assert self.asking is None or not self.possible(), "those who are asked suffice"
                 case ChainGranted():
                     assert list(self.passed) == [stage["id"] for stage in self.stages], "each stage has had its turn"
                 case ChainRefused():

@@ -10,7 +10,7 @@ from hypothesis import assume, note
 
 from pliers_workflow.definition.compiler import compile_definition
 from pliers_workflow.definition.reading import read
-from pliers_workflow.interpreter.commands import CompleteStep, FailStep
+from pliers_workflow.interpreter.commands import CompleteStep, DeliverEvent, FailStep, InboundEvent
 from pliers_workflow.interpreter.outcome import Outcome
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 from pliers_workflow.interpreter.simulation import Simulation
@@ -57,9 +57,11 @@ def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection |
                 return run.resolve(action, incidents[which % len(incidents)], output={"x": 2})
         case ("deliver", which) if run.awaited:
             step = list(run.awaited)[which % len(run.awaited)]
-            return run.deliver(run.awaited[step].event_type.replace("*", "x"), {"x": 1}, steps=(step,))
+            event = InboundEvent("event/1", "outside", run.awaited[step].event_type.replace("*", "x"), data={"x": 1})
+            return run.give(DeliverEvent(event, steps=(step,)), None)
         case ("deliver", which):
-            return run.deliver("now", {"n": which}, action="execute", step="named")
+            event = InboundEvent("event/1", "outside", "now", data={"n": which})
+            return run.give(DeliverEvent(event, "execute", step="named"), None)
         case ("fire", trigger):
             return run.fire(trigger, user="ada")
         case ("decide", action):
@@ -73,14 +75,20 @@ def happen(run: Simulation, happening: tuple[Any, ...]) -> Outcome | Rejection |
     return None
 
 
-def runs(document: dict[str, Any], happened: list[tuple[Any, ...]]) -> Iterator[Simulation]:
-    """The simulation after the start, and after each thing that happened."""
+def started(document: dict[str, Any]) -> Simulation | None:
+    """A simulation that has been started; None where that was refused. Documents with findings do not count."""
     reading = read(document)
     assume(reading.definition is not None)
     assert reading.definition is not None
     run = Simulation(compile_definition(reading.definition))
     answer = run.start({"n": 1, "list": [1, {"x": Decimal("0.50")}]}, "ada")
-    if isinstance(answer, Outcome):
+    return run if isinstance(answer, Outcome) else None
+
+
+def runs(document: dict[str, Any], happened: list[tuple[Any, ...]]) -> Iterator[Simulation]:
+    """The simulation after the start, and after each thing that happened."""
+    run = started(document)
+    if run is not None:
         yield run
         for happening in happened:
             note(str(happening))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from pliers_workflow.definition.step_chart import Parallel
@@ -16,10 +16,11 @@ from pliers_workflow.interpreter import statechart
 from pliers_workflow.interpreter.events import Event
 from pliers_workflow.interpreter.folding import fold
 from pliers_workflow.interpreter.instance import Instance, Status
+from pliers_workflow.interpreter.simulation import Simulation
 from pliers_workflow.interpreter.step_runs import IN_FLIGHT
 from pliers_workflow.interpreter.steps.runs import OUTSIDE
 from tests.properties.effort import tries
-from tests.properties.happening import runs
+from tests.properties.happening import happen, runs, started
 from tests.properties.step_charts import documents, happenings
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -157,3 +158,47 @@ def test_the_status_says_who_is_waited_for(document: Any, happened: Any) -> None
         assert (instance.status is Status.RUNNING) == at_workers
         if instance.status is Status.FAILED:
             assert machine.incidents
+
+
+def at_rest(run: Simulation) -> tuple[Any, ...]:
+    """What an instance is, but for what counts commands and clocks."""
+    instance = run.instance
+    assert instance is not None
+    machine = instance.machine
+    return (
+        (instance.status, instance.configuration, instance.data, instance.context),
+        [
+            (each.id, each.step_id, each.status, each.attempt, each.ended, each.output, each.done, each.held)
+            for each in machine.steps.values()
+        ],
+        sorted((each.kind, each.trigger, each.step or "", str(each.due_at)) for each in machine.timers.values()),
+        [(each.id, each.code, each.step_id, each.attempts) for each in machine.incidents.values()],
+        {(job.step, job.attempt, str(job.due_at)) for job in run.jobs.values()},
+        set(run.awaited),
+        (machine.undo, machine.outputs, machine.history),
+    )
+
+
+@quick
+@given(documents, lists)
+def test_a_moment_of_suspension_changes_nothing(document: Any, happened: Any) -> None:
+    """Results that come meanwhile are kept and take effect as if they had come after; everything else only waits."""
+    straight, interrupted = started(document), started(document)
+    if straight is None or interrupted is None:
+        return
+    for happening in happened:
+        if happening[0] in ("suspend", "resume"):
+            continue
+        note(str(happening))
+        happen(straight, happening)
+        assert straight.instance is not None
+        if any(each.due_at and each.due_at <= straight.now for each in straight.instance.machine.steps.values()):
+            return  # an attempt that has begun after a failure is taken back by a suspension, and given its time anew
+        is_result = happening[0] in ("complete", "fail") or (happening[0] == "deliver" and len(interrupted.awaited) > 0)
+        interrupted.suspend()
+        if is_result:
+            happen(interrupted, happening)
+        interrupted.resume()
+        if not is_result:
+            happen(interrupted, happening)
+        assert at_rest(straight) == at_rest(interrupted)

@@ -485,7 +485,7 @@ class Trees:
         """Any step; `undoing`: it is a compensation, or part of one."""
         self.count += 1
         leaves = ("plugin", "external", "plugin", "external", "wait", "receive", "sub_workflow", "assign", "emit")
-        holders = ("sequential", "sequential", "parallel", "parallel", "for_each", "conditional")
+        holders = ("sequential", "sequential", "sequential", "parallel", "parallel", "for_each", "conditional")
         kind = self.random.choice((*leaves[:: 1 + depth], *holders * depth)) if depth else self.random.choice(leaves)
         step: dict[str, Any] = {"id": f"t{self.count}", "type": kind}
         step |= getattr(self, kind)(max(0, depth - 1), undoing)
@@ -495,7 +495,7 @@ class Trees:
             step["timeoutMinutes"] = self.minutes()
         if self.chance(0.12):
             step["continueOnError"] = True
-        if not undoing and kind not in INSTANT and self.chance(0.5):
+        if not undoing and kind not in INSTANT and self.chance(0.7):
             step["compensation"] = self.step(self.random.choice((0, 0, 0, 1)), undoing=True)
             del step["compensation"]["id"]
         return step
@@ -542,7 +542,7 @@ class Trees:
 
     def sequential(self, depth: int, undoing: bool) -> dict[str, Any]:
         """One after another."""
-        return {"steps": self.row(depth, undoing=undoing), "rollbackOnFailure": not undoing and self.chance(0.6)}
+        return {"steps": self.row(depth, 4, undoing=undoing), "rollbackOnFailure": not undoing and self.chance(0.8)}
 
     def parallel(self, depth: int, undoing: bool) -> dict[str, Any]:
         """Side by side."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .instance import Instance, Machine
-    from .step_runs import StepRun
+    from .step_runs import StepFailure, StepRun
 
 _V = TypeVar("_V")
 
@@ -121,10 +121,17 @@ def step_failed(instance: Instance, event: StepFailed, at: datetime) -> None:
     if event.retry_at is not None:
         _put(machine, replace(run, status="retrying", attempt=run.attempt + 1, due_at=event.retry_at, held=None))
     else:
-        _put(machine, replace(run, status="failed", failure=event.failure, due_at=None))
+        held = None if _is_held(run, event.failure) else run.held
+        _put(machine, replace(run, status="failed", failure=event.failure, due_at=None, held=held))
         # What it asked is over with it: nobody can decide it, or resubmit it, any more.
         if run.id in machine.chains:
             machine.chains = _without(machine.chains, run.id)
+
+
+def _is_held(run: StepRun, failure: StepFailure) -> bool:
+    """Whether it is the failure that was kept with the run: now it has taken effect, and what is kept is done with."""
+    kept = None if run.held is None else run.held.failure
+    return kept is not None and (kept.code, kept.message) == (failure.code, failure.message)
 
 
 def step_held(instance: Instance, event: StepHeld, at: datetime) -> None:

@@ -40,6 +40,17 @@ def test_a_failure_that_comes_meanwhile_is_kept_too() -> None:
     assert (job.attempt, (job.due_at - run.now).total_seconds()) == (2, 60)
 
 
+def test_a_failure_that_came_meanwhile_is_mended_as_any_other() -> None:
+    """Once it has taken effect it is not kept any more: a retry does the step again, and not its failure."""
+    run = at_work(call("fetch"))
+    accepted(run.suspend())
+    accepted(run.fail("fetch", "HTTP_503"))
+    accepted(run.resume())
+    assert (incident(run).code, jobs(run)) == ("HTTP_503", [])
+    accepted(run.resolve("retry"))
+    assert (jobs(run), status(run)) == (["fetch"], "running")
+
+
 def test_an_attempt_that_is_due_later_does_not_begin() -> None:
     """Its job is dropped and written anew, due at once where its time has come meanwhile."""
     run = at_work(call("fetch", retryPolicy={"jitter": 0, "initialDelaySeconds": 60}))
