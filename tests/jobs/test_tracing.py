@@ -232,6 +232,18 @@ async def test_what_a_clock_begins_belongs_to_it(shop: Shop, world: World, web: 
     assert await traces(shop.engine, out) == [KEPT, KEPT]
 
 
+async def test_a_timer_whose_trace_cannot_be_read_fires_all_the_same(shop: Shop) -> None:
+    """And it is in the way of no other that is due."""
+    definition = await shop.publish(workflow("errand", {"type": "wait", "durationMinutes": 60}))
+    await shop.engine.pool.execute("UPDATE tenants SET virtual_now = now()")
+    instances = [await shop.start(definition) for _ in range(3)]
+    await shop.engine.pool.execute(
+        "UPDATE workflow_jobs SET payload = '{\"trace\": 1}' WHERE workflow_instance_id = $1", instances[0]
+    )
+    await later(shop)
+    assert [await shop.history(instance) for instance in instances] == [["start", "fire_timer"]] * 3
+
+
 async def later(shop: Shop) -> None:
     """An hour passes, and what is due then is done."""
     await shop.engine.pool.execute("UPDATE tenants SET virtual_now = coalesce(virtual_now, now()) + interval '1 hour'")

@@ -10,9 +10,12 @@ The dispatcher sleeps until the next timer is due, and is woken when one is sche
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
+
+import msgspec
 
 from pliers_workflow.interpreter.commands import Actor, Command, FireTimer
 from pliers_workflow.interpreter.rejections import Reason, Rejection
@@ -60,7 +63,8 @@ class TimerDispatcher(JobService):
     async def _fire(self, tenant_id: str, timer: ClaimedJob) -> Result:
         command = Command(f"timer:{timer.id}:{timer.token}:{uuid4().hex[:8]}", _ENGINE, FireTimer(timer.name))
         assert timer.instance_id is not None, "a timer belongs to an instance"
-        tracing.adopt(read_timer(timer.payload).trace)
+        with contextlib.suppress(msgspec.DecodeError):  # its trace is all that is kept there, and no reason not to fire
+            tracing.adopt(read_timer(timer.payload).trace)
         try:
             answer = await self._execute(tenant_id, timer.instance_id, command)
         except ShuttingDown:

@@ -197,7 +197,8 @@ def _missing(known: Sequence[Migration], applied: dict[str, bytes]) -> list[Migr
     missing = [migration for migration in known if migration.name not in applied]
     if missing and missing[0].name < last:
         raise MigrationError(
-            f"{missing[0].name} is missing below {last}, which has been applied: give it a number after {last[:4]}"
+            f"{missing[0].name} is missing below {last}, which has been applied: give it a number after {last[:4]}; or, "
+            "where it was applied and somebody has deleted its row of schema_migrations, put that back"
         )
     return missing
 
