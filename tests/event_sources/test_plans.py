@@ -56,7 +56,7 @@ async def test_they_find_their_way_by_indexes(database: str) -> None:
         (SOURCES.get_reject, ("'default'", f"'{source}'", f"'{source}'")),
         (
             SUBMISSIONS.tell,
-            ("'default'", "now()", f"'{source}'", "'x'", "'submission.updated'", "'{}'", "interval '7 d'", "interval '1 s'"),
+            ("'default'", "now()", f"'{source}'", "'x'", "'submission.updated'", "'{}'", "interval '7 d'", "interval '1 s'", "NULL"),
         ),
     ]  # fmt: skip
     async with pool.acquire() as connection:
