@@ -224,6 +224,20 @@ async def test_requests_do_not_queue_up_without_end(cluster: Cluster) -> None:
     await node("GET", "/health/live", status=200)
 
 
+async def test_who_hangs_up_over_many_requests_leaves_no_trace(cluster: Cluster) -> None:
+    """Answers that nobody is there for are dropped, and no error is logged for each of them."""
+    node = await cluster.node()
+    await node("GET", "/openapi.json", status=200)
+    for _ in range(3):
+        _, writer = await connection(node)
+        writer.write(50 * b"GET /openapi.json HTTP/1.1\r\nHost: node\r\n\r\n")
+        await asyncio.sleep(0.5)  # more cannot be written than has been
+        writer.transport.abort()
+    await asyncio.sleep(0.5)
+    await node("GET", "/health/live", status=200)
+    assert "Exception" not in (cluster.folder / "node1.log").read_text()
+
+
 async def test_what_is_no_http_is_refused_with_a_sentence(cluster: Cluster) -> None:
     """400, and the connection is closed: what may be understood in two ways by two servers is not understood at all."""
     node = await cluster.node()

@@ -59,9 +59,10 @@ class Counted:
         self.get_write_buffer_size = transport.get_write_buffer_size
 
     def write(self, data: bytes) -> None:
-        """As the transport's own."""
-        self.written += len(data)
-        self._write(data)
+        """As the transport's own; where nobody is there any more nothing is written, and nothing fails."""
+        if not self.is_closing():
+            self.written += len(data)
+            self._write(data)
 
     @property
     def taken(self) -> int:
