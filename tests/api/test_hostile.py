@@ -101,6 +101,8 @@ def table(at: str) -> list[tuple[str, str, dict[str, Any], int, str]]:
         ("GET", start, {"params": {"status": "null"}}, 422, "invalid_parameter"),
         ("GET", "/users", {"params": {"active": "null"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"createdAfter": "yesterday"}}, 422, "invalid_parameter"),
+        ("GET", start, {"params": {"createdAfter": "0.5"}}, 422, "invalid_parameter"),
+        ("GET", start, {"params": {"createdAfter": "1770000000"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"createdAfter": "2026-01-01T00:00:00"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"createdAfter": "0001-01-01T00:00:00+14:00"}}, 422, "invalid_parameter"),
         ("GET", start, {"params": {"createdBefore": "9999-12-31T23:59:59-14:00"}}, 422, "invalid_parameter"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -64,6 +65,8 @@ def read_query(into: type[msgspec.Struct] | None, query_string: bytes) -> Any:
     for name, attribute in zip(fields, into.__struct_fields__, strict=True):
         if name in values and getattr(query, attribute) is None:  # msgspec takes the word for the value
             raise invalid_parameter(name, "cannot be `null`", "leave it out")
+        if isinstance(getattr(query, attribute), datetime) and ":" not in values.get(name, ":"):  # or a number for one
+            raise invalid_parameter(name, "is not an instant", "write it as 2026-03-02T09:00:00Z")
     return query
 
 

@@ -79,8 +79,10 @@ seconds; a body has to come, and an answer to be taken, at 500 bytes a second or
 comes after its answer is closed, and so is a new one on which nothing is said for that time, without a word. Waiting for an
 answer, as with `waitSeconds`, has no such limit, and a connection between two requests stays open for 75 seconds.
 
-At most 100 requests of a connection may wait for the answers before theirs; one more closes it. A request has one `Host`. Other headers that come several times are one list, so that of two tokens, keys or tags none is
-chosen, but both are refused. An offer to go on with another protocol (`Upgrade`) is passed over: this is HTTP/1.1.
+At most 100 requests of a connection may wait for the answers before theirs; one more closes it, and so does the refusal of
+a request with `Expect: 100-continue` whose body was not asked for. A request has one `Host`. Other headers that come several
+times are one list, so that of two tokens, keys or tags none is chosen, but both are refused. An offer to go on with another
+protocol (`Upgrade`) is passed over: this is HTTP/1.1.
 """
 
 
