@@ -179,7 +179,7 @@ def at_rest(run: Simulation) -> tuple[Any, ...]:
     )
 
 
-@quick
+@tries(60)
 @given(documents, lists)
 def test_a_moment_of_suspension_changes_nothing(document: Any, happened: Any) -> None:
     """Results that come meanwhile are kept and take effect as if they had come after; everything else only waits."""

@@ -167,3 +167,14 @@ def test_who_is_left_of_several_items_is_looked_at_when_somebody_has_spoken() ->
     assert it.approve("ada") is None
     assert it.approve("bob") is None
     assert (it.asked, it.incidents) == ([], ["result_impossible"])
+
+
+def test_the_rejections_there_are_may_refuse_a_stage_that_somebody_leaves() -> None:
+    """With `onRejection: count` three of four are needed: one has rejected, and one who could have approved leaves."""
+    people = People(roles={"clerks": ["ada", "bob", "cid", "dan"]})
+    it = office(people, stage("one", role("clerks"), minimumApprovals=3, onRejection="count"))
+    assert it.approve("ada") is None
+    assert it.reject("bob") is None
+    people.leave("cid", "dan")
+    assert it.replace() is None
+    assert (it.state, it.items) == ("refused", [])

@@ -123,7 +123,10 @@ def fill_seats(draft: Draft, place: Place, stage: Stage) -> None:
         if now is None or now.id != stage.id:
             return  # it is settled
     asking = stage_of(draft.instance, place.key)
-    if judge(stage, asking) is not Verdict.OPEN:
+    verdict = judge(stage, asking)
+    if verdict is Verdict.REFUSED:
+        refuse(draft, place, stage, Cause("reject"))
+    elif verdict is not Verdict.OPEN:
         vacant = [seat for seat in asking.seats if not seat.eligible]
         if vacant:
             raise_incident(draft, place.key, stage.id, "nobody_to_ask", _nobody(draft, stage, vacant, found.problems))
@@ -199,9 +202,7 @@ def ask_more(draft: Draft, place: Place, stage: Stage, position: int) -> None:
         if _give_to_another(draft, place, stage, candidate):
             open_item(draft, place.key, candidate)
             return
-        if judge(stage, stage_of(draft.instance, place.key)) is Verdict.IMPOSSIBLE and _impossible(draft, place, stage):
-            return
-        if stage.parallel:
+        if _fewer_voices(draft, place, stage) or stage.parallel:
             return
 
 
@@ -303,8 +304,21 @@ def ask_fallbacks(draft: Draft, place: Place, stage: Stage) -> None:
             "decide; else leave the state by another transition, or cancel."
         )
         raise_incident(draft, place.key, stage.id, "nobody_to_ask", message)
-    elif judge(stage, stage_of(draft.instance, place.key)) is Verdict.IMPOSSIBLE:
-        _impossible(draft, place, stage)
+    else:
+        _fewer_voices(draft, place, stage)
+
+
+def _fewer_voices(draft: Draft, place: Place, stage: Stage) -> bool:
+    """
+    Whom the stage could have asked has changed without a vote: act on how it stands now, and say whether it is settled.
+
+    With one voice less the rejections there are may refuse it (`onRejection: count`).
+    """
+    verdict = judge(stage, stage_of(draft.instance, place.key))
+    if verdict is Verdict.REFUSED:
+        refuse(draft, place, stage, Cause("reject"))
+        return True
+    return verdict is Verdict.IMPOSSIBLE and _impossible(draft, place, stage)
 
 
 def _impossible(draft: Draft, place: Place, stage: Stage) -> bool:
