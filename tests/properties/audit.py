@@ -53,6 +53,8 @@ class Asking:
     said: dict[str, tuple[int, bool]] = field(default_factory=dict)
     #: those who voted, and those in whose place
     deciders: set[str] = field(default_factory=set)
+    #: it cannot be granted any more, as it stood before its items were withdrawn for that
+    lost: bool = False
 
     @property
     def spoken(self) -> set[str]:
@@ -95,9 +97,11 @@ class Auditor:
                     self._asked(event)
                 case ApprovalRequested(item=item):
                     self._requested(item)
-                case ApprovalWithdrawn(item=id):
+                case ApprovalWithdrawn(item=id, reason=reason):
                     if self.asking is not None:
                         del self.asking.items[id]
+                    if reason in ("stage_settled", "timeout"):
+                        continue
                 case ApprovalDelegated():
                     self._delegated(event)
                 case ApprovalGranted() | ApprovalRejected():
@@ -116,6 +120,8 @@ class Auditor:
                     assert list(self.passed) == [stage["id"] for stage in self.stages], "each stage has had its turn"
                 case ChainRefused():
                     assert self.asking is None
+            if self.asking is not None:
+                self.asking.lost = not self.possible()
 
     def _started(self, event: ChainStarted) -> None:
         assert event.round == (self.round + 1 if self.awaits_changes else 1), (
@@ -290,7 +296,7 @@ class Auditor:
         refused = stage["onRejection"] == "refuse" and not all(yes for _, yes in asking.said.values())
         if not (enough and not refused):
             timed_out = by_clock and stage.get("onTimeout") == "grant"
-            lost = stage.get("fallbackOutcome") == "granted" and not self.possible()
+            lost = stage.get("fallbackOutcome") == "granted" and asking.lost
             assert timed_out or lost, "granted without the approvals it needs"
         assert not asking.items, "nobody is asked for what does not matter any more"
         self.passed[id] = "granted"
@@ -304,9 +310,9 @@ class Auditor:
         stage = asking.stage
         rejected = not all(yes for _, yes in asking.said.values())
         timed_out = by_clock and stage.get("onTimeout") == "refuse"
-        lost = stage.get("fallbackOutcome") == "refused" and not self.possible()
+        lost = stage.get("fallbackOutcome") == "refused" and asking.lost
         if not timed_out and not lost:
-            assert rejected and (stage["onRejection"] == "refuse" or not self.possible()), "refused without a reason"
+            assert rejected and (stage["onRejection"] == "refuse" or asking.lost), "refused without a reason"
         self.asking = None
 
     def possible(self) -> bool:
