@@ -13,7 +13,7 @@ import asyncpg
 
 from pliers_workflow.interpreter.commands import Actor, Command, FireTrigger
 from pliers_workflow.runtime.answers import Accepted
-from pliers_workflow.runtime.collector import settle_collector
+from pliers_workflow.runtime.commit.collector import settle_collector
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage.database import after_bulk_load

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pliers_workflow.plugins import plugin
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted
-from pliers_workflow.runtime.collector import settle_collector
+from pliers_workflow.runtime.commit.collector import settle_collector
+from pliers_workflow.runtime.commit.queue import ABOUT
 from pliers_workflow.runtime.engine import Engine, open_engine
 from pliers_workflow.runtime.plugins.discovery import Found, Installed
-from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.queue import ABOUT
 from pliers_workflow.runtime.rows import DefinitionRow
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage import queries

@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from pliers_workflow.runtime.collector import settle_collector
+from pliers_workflow.runtime.commit.collector import settle_collector
 from pliers_workflow.runtime.engine import open_engine
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage.database import after_bulk_load

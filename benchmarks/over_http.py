@@ -15,8 +15,8 @@ from typing import Any
 
 from pliers_workflow.client.http import ConnectionLost, HttpClient
 from pliers_workflow.client.server import LocalServer, free_port
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.storage.database import after_bulk_load
 
 from .in_process import Load, checkpoint, wal_position

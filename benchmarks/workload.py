@@ -11,9 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 from pliers_workflow.interpreter.commands import Actor, Command, FireTrigger, RecordDecision
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted, RequestKey
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow, UserInput
 
 #: Transitions of one workflow: start, submit, manager approves, finance approves and completes.

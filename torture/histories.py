@@ -12,7 +12,7 @@ import asyncpg
 from msgspec import Struct
 
 from pliers_workflow.interpreter.instance import Instance
-from pliers_workflow.runtime.history import Record, decode_record
+from pliers_workflow.runtime.commit.history import Record, decode_record
 from pliers_workflow.storage import instances as storage
 
 from .model import Deed, Row

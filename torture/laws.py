@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from pliers_workflow.runtime.audit import Audit
-from pliers_workflow.runtime.history import BrokenChain, fold_records, verify_chain
+from pliers_workflow.runtime.access.audit import Audit
+from pliers_workflow.runtime.commit.history import BrokenChain, fold_records, verify_chain
 
 from .histories import TENANT, Found
 

@@ -17,7 +17,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     import asyncpg
 
-    from pliers_workflow.runtime.principal import Principal
+    from pliers_workflow.runtime.access.principal import Principal
 
 #: stands for the command line where a user's id is asked for and there is no user yet
 _NOBODY = str(UUID(int=0))
@@ -97,7 +97,7 @@ async def opened(place: str | Path, *, connections: int = 0) -> AsyncIterator[st
 async def admin_token(dsn: str, tenant: str = "default", *, name: str = "command line") -> str:
     """A token with the permission admin: the one-time token where there is none yet, else a new one."""
     async with _services(dsn) as (pool, audit):
-        from pliers_workflow.runtime.tokens import Tokens
+        from pliers_workflow.runtime.access.tokens import Tokens
 
         tokens = Tokens(pool, audit)
         secret = await tokens.bootstrap(tenant)
@@ -111,7 +111,7 @@ async def admin_token(dsn: str, tenant: str = "default", *, name: str = "command
 async def one_time_token(dsn: str, tenant: str = "default") -> str | None:
     """The first administrator's token where nobody has one that works; None where somebody has."""
     async with _services(dsn) as (pool, audit):
-        from pliers_workflow.runtime.tokens import Tokens
+        from pliers_workflow.runtime.access.tokens import Tokens
 
         return await Tokens(pool, audit).bootstrap(tenant)
 
@@ -120,9 +120,9 @@ async def create_token(
     dsn: str, *, tenant: str, user: str, permissions: Sequence[str], name: str, expires_days: int = 0
 ) -> str:
     """A token for a user, who is made if there is none of that name."""
+    from pliers_workflow.runtime.access.tokens import Tokens
     from pliers_workflow.runtime.directory import Directory
     from pliers_workflow.runtime.rows import UserInput
-    from pliers_workflow.runtime.tokens import Tokens
 
     async with _services(dsn) as (pool, audit):
         principal = await _command_line(pool, audit, tenant)
@@ -137,8 +137,8 @@ async def create_token(
 
 async def create_tenant(dsn: str, *, tenant: str, name: str, virtual: bool = False) -> str:
     """A tenant, and the token of its first administrator."""
-    from pliers_workflow.runtime.tenants import Tenants
-    from pliers_workflow.runtime.tokens import Tokens
+    from pliers_workflow.runtime.access.tenants import Tenants
+    from pliers_workflow.runtime.access.tokens import Tokens
 
     async with _services(dsn) as (pool, audit):
         now = datetime.now(UTC) if virtual else None
@@ -149,7 +149,7 @@ async def create_tenant(dsn: str, *, tenant: str, name: str, virtual: bool = Fal
 
 @asynccontextmanager
 async def _services(dsn: str) -> AsyncIterator[tuple[asyncpg.Pool[Any], Any]]:
-    from pliers_workflow.runtime.audit import Audit
+    from pliers_workflow.runtime.access.audit import Audit
     from pliers_workflow.storage.database import open_pool
 
     pool = await open_pool(dsn, min_size=1, max_size=2, purpose="write")
@@ -161,9 +161,9 @@ async def _services(dsn: str) -> AsyncIterator[tuple[asyncpg.Pool[Any], Any]]:
 
 async def _command_line(pool: asyncpg.Pool[Any], audit: Any, tenant: str) -> Principal:
     """Whoever sits at the command line acts as the tenant's administrator."""
+    from pliers_workflow.runtime.access.principal import Principal
+    from pliers_workflow.runtime.access.tokens import ADMINISTRATOR
     from pliers_workflow.runtime.directory import Directory
-    from pliers_workflow.runtime.principal import Principal
-    from pliers_workflow.runtime.tokens import ADMINISTRATOR
 
     directory = Directory(pool, audit)
     user = await directory.user_by_name(tenant, ADMINISTRATOR)

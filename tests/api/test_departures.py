@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime import departures
+from pliers_workflow.runtime.jobs import departures
 from pliers_workflow.runtime.rows import UserInput
 from tests.api.world import EXPENSE, World
 

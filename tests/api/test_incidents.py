@@ -209,8 +209,8 @@ async def test_what_is_refused_is_told(failing: World) -> None:
 
 async def test_more_than_a_moments_worth(failing: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is a job's, which another node may finish; what is retried and fails again is not retried for ever."""
-    monkeypatch.setattr("pliers_workflow.runtime.incidents._PAGE", 2)
-    monkeypatch.setattr("pliers_workflow.runtime.incidents._AT_ONCE", 0.0)
+    monkeypatch.setattr("pliers_workflow.runtime.jobs.incidents._PAGE", 2)
+    monkeypatch.setattr("pliers_workflow.runtime.jobs.incidents._AT_ONCE", 0.0)
     for _ in range(5):
         await start(failing)
     await work(failing)

@@ -11,11 +11,11 @@ import pytest
 
 from pliers_workflow.interpreter.commands import Actor, SuspendInstance
 from pliers_workflow.interpreter.events import Event
+from pliers_workflow.runtime.commit.history import FORMAT, Record, RecordedCommand
 from pliers_workflow.runtime.feed import Envelope, LoggedRow
 from pliers_workflow.runtime.feed.cloudevents import EventMaker
 from pliers_workflow.runtime.feed.envelope import type_of
 from pliers_workflow.runtime.feed.published import RULES, is_told
-from pliers_workflow.runtime.history import FORMAT, Record, RecordedCommand
 
 INSTANCE = "019cabd8-3800-7bc6-8000-0000000000ff"
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

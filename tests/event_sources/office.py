@@ -14,8 +14,8 @@ import httpx
 
 from pliers_workflow.app import create_app
 from pliers_workflow.interpreter.commands import DeliverEvent
+from pliers_workflow.runtime.commit.history import decode_record
 from pliers_workflow.runtime.engine import Engine, open_engine
-from pliers_workflow.runtime.history import decode_record
 from pliers_workflow.settings import DatabaseSettings, EventSourceSettings, FeedSettings, OutboundSettings, Settings
 from tests.api.world import Caller
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pliers_workflow.interpreter.commands import DeliverEvent
-from pliers_workflow.runtime.history import decode_record
+from pliers_workflow.runtime.commit.history import decode_record
 from tests.brokers.servers import AMQP, NATS, REDIS, need_server
 from tests.nodes.processes import Cluster
 

@@ -10,8 +10,8 @@ import httpx
 
 from pliers_workflow.app import create_app
 from pliers_workflow.interpreter.commands import FireTrigger
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.engine import open_engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.settings import DatabaseSettings, FeedSettings, OutboundSettings, Settings, SubscriptionSettings
 from tests.api.world import Caller
 from tests.outbound.server import Answer, Request, reply

@@ -15,9 +15,9 @@ import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 from redis.asyncio import Redis
 
+from pliers_workflow.runtime.commit.history import decode_record
 from pliers_workflow.runtime.feed.envelope import type_of
 from pliers_workflow.runtime.feed.published import is_told
-from pliers_workflow.runtime.history import decode_record
 from tests.brokers.servers import (
     AMQP,
     NATS,

@@ -86,7 +86,7 @@ async def push(world: World, definition: Any, instances: int, times: int) -> lis
 
 
 async def expected(world: World, instance_id: str) -> list[tuple[int, int]]:
-    from pliers_workflow.runtime.history import decode_record
+    from pliers_workflow.runtime.commit.history import decode_record
 
     rows = await world.rows(instance_id)
     return [(row["seq"], index) for row in rows for index, _ in enumerate(decode_record(row["record"]).events)]

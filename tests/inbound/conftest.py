@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.engine import open_engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.settings import Settings
 from tests.inbound.office import Shop
 

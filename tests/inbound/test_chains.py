@@ -11,7 +11,7 @@ import pytest
 
 from pliers_workflow.interpreter.commands import DeliverEvent, FireTrigger
 from pliers_workflow.runtime.answers import Overloaded
-from pliers_workflow.runtime.history import decode_record
+from pliers_workflow.runtime.commit.history import decode_record
 from tests.inbound.office import PAID, Shop, order_document
 
 AFTER: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow
 from tests.inbound.office import PAID, PLACED, STARTS, Shop, event, only, order_document, outcomes
 

@@ -13,11 +13,11 @@ import pytest
 from pliers_workflow.interpreter.commands import Actor, Command, Order, UpdateData
 from pliers_workflow.interpreter.effects import Effect, ScheduleStep
 from pliers_workflow.interpreter.outcome import Outcome
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted, Answer
+from pliers_workflow.runtime.commit.fold import Fold
+from pliers_workflow.runtime.commit.queue import Pending
 from pliers_workflow.runtime.engine import Engine, open_engine
-from pliers_workflow.runtime.fold import Fold
-from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.queue import Pending
 from pliers_workflow.runtime.rows import DefinitionRow
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage import instances

@@ -12,12 +12,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pliers_workflow.runtime.audit import Audit
+from pliers_workflow.runtime.access.audit import Audit
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.errors import InvalidError, NotFoundError, PreconditionFailedError
 from pliers_workflow.runtime.jobs.claims import ClaimedStep, StepClaims
 from pliers_workflow.runtime.jobs.lanes import LaneKey
 from pliers_workflow.runtime.jobs.limits import StepLimits
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.settings import Settings
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.database import after_bulk_load

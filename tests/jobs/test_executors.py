@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime import unserved
+from pliers_workflow.runtime.catalog import unserved
 from pliers_workflow.runtime.jobs.executors import calls
 from pliers_workflow.runtime.outbound.signing import new_secret, sign
 from pliers_workflow.runtime.rows import UserInput

@@ -11,7 +11,7 @@ import asyncpg
 from pliers_workflow import installation
 from pliers_workflow.client.http import HttpClient, Response
 from pliers_workflow.client.server import LocalServer
-from pliers_workflow.runtime.history import verify_chain
+from pliers_workflow.runtime.commit.history import verify_chain
 
 #: nobody finds anything by chance
 NEVER: Final = {"EXECUTION__TIMER_POLL": 600}

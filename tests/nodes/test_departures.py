@@ -8,9 +8,9 @@ from typing import Any
 
 from pliers_workflow.interpreter.commands import Actor, Command, RecordDecision
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow, UserInput
 from tests.nodes.conftest import MakeNode, until
 from tests.nodes.test_timers import NEVER

@@ -10,8 +10,8 @@ import pytest
 
 from pliers_workflow.interpreter.commands import Actor, CancelInstance, Command
 from pliers_workflow.runtime.answers import Accepted, EngineError, InstanceTooNew
+from pliers_workflow.runtime.commit.history import decode_record
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.history import decode_record
 from pliers_workflow.storage.formats import FORMAT, NewerFormat
 from tests.nodes.conftest import MakeNode, until
 from tests.nodes.test_timers import Starter, starter
@@ -104,7 +104,7 @@ async def test_a_release_does_not_start_beside_one_it_cannot_write_for(
     """Skipping releases needs a stop: a node whose oldest format the others cannot read says which, and leaves."""
     old = await make_node()
     new = await make_node(start=False)
-    monkeypatch.setattr("pliers_workflow.runtime.nodes.FORMAT_WRITTEN_MIN", NEXT)
+    monkeypatch.setattr("pliers_workflow.runtime.nodes.registrar.FORMAT_WRITTEN_MIN", NEXT)
     new.registrar._reads = NEXT
     with pytest.raises(EngineError, match=old.node):
         await new.start()

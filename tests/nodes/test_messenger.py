@@ -7,8 +7,8 @@ import asyncio
 import asyncpg
 
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.messenger import CHANNEL, PAUSE
-from pliers_workflow.runtime.wakeups import INBOUND, job
+from pliers_workflow.runtime.nodes.messenger import CHANNEL, PAUSE
+from pliers_workflow.runtime.nodes.wakeups import INBOUND, job
 from tests.nodes.conftest import MakeNode, cut, until
 
 

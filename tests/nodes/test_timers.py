@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted
 from pliers_workflow.runtime.engine import Engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow
 from tests.nodes.conftest import MakeNode, cut, until
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from pliers_workflow.runtime.wakeups import HISTORY, TIMER, Slumber, Wakeups
+from pliers_workflow.runtime.nodes.wakeups import HISTORY, TIMER, Slumber, Wakeups
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from pliers_workflow.interpreter.commands import Actor, Command, Order
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted, Answer, RequestKey
+from pliers_workflow.runtime.commit.history import decode_record, fold_records, verify_chain
 from pliers_workflow.runtime.engine import Engine, open_engine
-from pliers_workflow.runtime.history import decode_record, fold_records, verify_chain
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import DefinitionRow, UserInput
 from pliers_workflow.settings import Settings
 

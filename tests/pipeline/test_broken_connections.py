@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from pliers_workflow.interpreter.commands import FireTrigger, UpdateData
 from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.runtime import pipeline as pipeline_module
 from pliers_workflow.runtime.answers import Accepted, EngineError, OutcomeUnknown
-from pliers_workflow.runtime.queue import Pending
+from pliers_workflow.runtime.commit import pipeline as pipeline_module
+from pliers_workflow.runtime.commit.queue import Pending
 
 from .conftest import World, example, people_of_expenses
 

@@ -24,9 +24,9 @@ from pliers_workflow.interpreter.commands import (
     UpdateData,
 )
 from pliers_workflow.interpreter.rejections import Reason, Rejection
-from pliers_workflow.runtime import aside as aside_module
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted, EngineError, KeyReused, NotFound, Overloaded
-from pliers_workflow.runtime.principal import Principal
+from pliers_workflow.runtime.commit import aside as aside_module
 from pliers_workflow.runtime.rows import DefinitionRow
 
 from .conftest import EXPENSE, World, example, people_of_expenses, request_key, terminate_backends

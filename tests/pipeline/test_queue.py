@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from pliers_workflow.interpreter.commands import Actor, Command, FireTimer
-from pliers_workflow.runtime import queue as queues
-from pliers_workflow.runtime.queue import (
+from pliers_workflow.runtime.commit import queue as queues
+from pliers_workflow.runtime.commit.queue import (
     BACKGROUND_BATCH_MAX,
     BACKGROUND_BATCH_MIN,
     BACKGROUND_BESIDE,

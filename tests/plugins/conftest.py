@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.engine import open_engine
 from pliers_workflow.runtime.plugins.discovery import Installed
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.settings import Settings
 from tests.jobs.conftest import Shop
 

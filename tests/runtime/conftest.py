@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.access.audit import Audit
+from pliers_workflow.runtime.access.principal import PERMISSIONS, Principal
+from pliers_workflow.runtime.access.tenants import Tenants
+from pliers_workflow.runtime.access.tokens import Tokens
 from pliers_workflow.runtime.answers import Answer, NotFound, RequestKey
-from pliers_workflow.runtime.audit import Audit
 from pliers_workflow.runtime.catalog import Catalog
 from pliers_workflow.runtime.directory import Directory
 from pliers_workflow.runtime.idempotency import request_key
-from pliers_workflow.runtime.principal import PERMISSIONS, Principal
 from pliers_workflow.runtime.rows import DefinitionRow
 from pliers_workflow.runtime.submissions import Submissions
-from pliers_workflow.runtime.tenants import Tenants
-from pliers_workflow.runtime.tokens import Tokens
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool

@@ -8,8 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.catalog import Catalog
-from pliers_workflow.runtime.charts import Charts
+from pliers_workflow.runtime.catalog.charts import Charts
 from pliers_workflow.runtime.errors import (
     ConflictError,
     ForbiddenError,
@@ -18,7 +19,6 @@ from pliers_workflow.runtime.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import BindingInput, DefinitionRow
 
 from .conftest import Services, document, key

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from pliers_workflow.interpreter.facts import Members, User
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.errors import (
     ConflictError,
     ForbiddenError,
@@ -16,7 +17,6 @@ from pliers_workflow.runtime.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import UserInput
 
 from .conftest import Services, key

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Accepted
 from pliers_workflow.runtime.engine import Engine, open_engine
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import BindingInput, DefinitionRow, UserInput
 from pliers_workflow.settings import Settings
 

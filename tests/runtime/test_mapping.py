@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime.mapping import Failure, Order, Scope, check, holds, mapped
+from pliers_workflow.runtime.submissions.mapping import Failure, Order, Scope, check, holds, mapped
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pliers_workflow.interpreter.rejections import Reason, Rejection
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Overloaded
 from pliers_workflow.runtime.errors import (
     ForbiddenError,
@@ -19,7 +20,6 @@ from pliers_workflow.runtime.errors import (
     PreconditionFailedError,
 )
 from pliers_workflow.runtime.jobs.dead import DeadJobs
-from pliers_workflow.runtime.principal import Principal
 from pliers_workflow.runtime.rows import BindingInput, BindingRow, DefinitionRow
 from pliers_workflow.runtime.submissions import Submissions
 from pliers_workflow.storage import queries
@@ -555,7 +555,7 @@ async def test_many_updates_on_a_small_pool_do_not_wait_for_each_other(database:
     made = [await services.submissions.create(services.admin, "f", {}) for _ in range(6)]
     pool = await open_pool(database, min_size=1, max_size=2)
     try:
-        from pliers_workflow.runtime.audit import Audit
+        from pliers_workflow.runtime.access.audit import Audit
         from pliers_workflow.runtime.catalog import Catalog
 
         audit = Audit(pool)

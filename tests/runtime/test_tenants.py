@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.errors import ConflictError, ForbiddenError, InvalidError, KeyReusedError
-from pliers_workflow.runtime.principal import Principal
 
 from .conftest import Services, key
 

@@ -8,9 +8,9 @@ from hashlib import sha256
 
 import pytest
 
+from pliers_workflow.runtime.access.principal import Principal
+from pliers_workflow.runtime.access.tokens import Tokens
 from pliers_workflow.runtime.errors import ForbiddenError, InvalidError, NotFoundError
-from pliers_workflow.runtime.principal import Principal
-from pliers_workflow.runtime.tokens import Tokens
 
 from .conftest import Services, key
 
@@ -111,7 +111,7 @@ async def test_revoking_is_felt_at_once_here_and_soon_elsewhere(services: Servic
 
 async def test_checks_are_shared_and_bounded(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred requests with one secret ask the database once; the memory does not grow with wrong secrets."""
-    monkeypatch.setattr("pliers_workflow.runtime.tokens.CACHE_SIZE", 10)
+    monkeypatch.setattr("pliers_workflow.runtime.access.tokens.CACHE_SIZE", 10)
     _, secret = await services.tokens.create(services.admin, "root")
     checks = 0
     check = services.tokens._check

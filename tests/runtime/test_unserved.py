@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pliers_workflow.runtime import unserved
+from pliers_workflow.runtime.catalog import unserved
 
 TELL: dict[str, Any] = {"type": "notification", "id": "tell", "template": "x", "recipients": ["requester"]}
 EMAIL: dict[str, Any] = {**TELL, "channels": ["email"]}

@@ -18,8 +18,8 @@ from msgspec import structs
 from starlette.types import Receive, Scope, Send
 
 from pliers_workflow.runtime import idempotency, tracing
+from pliers_workflow.runtime.access.principal import Principal
 from pliers_workflow.runtime.answers import Overloaded
-from pliers_workflow.runtime.principal import Principal
 
 from .bodies import check_media_type, decode, read_body
 from .endpoint import Call, Endpoint, RawBody, Reply, Routes

@@ -28,8 +28,8 @@ from .problems import KINDS, ApiError
 if TYPE_CHECKING:
     from starlette.types import Receive
 
+    from pliers_workflow.runtime.access.principal import Principal
     from pliers_workflow.runtime.engine import Engine
-    from pliers_workflow.runtime.principal import Principal
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -60,7 +60,7 @@ def validate(file: str, *, as_json: bool) -> int:
 def _read_as_published(document: object) -> Reading:
     """As a server reads what is to be kept, but for plugins, which are those of this machine."""
     from pliers_workflow.definition.reading import Reading
-    from pliers_workflow.runtime import unserved
+    from pliers_workflow.runtime.catalog import unserved
     from pliers_workflow.runtime.plugins import checking
 
     reading = unserved.read(document)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from pliers_workflow.app import create_app
-from pliers_workflow.runtime.collector import settle_collector
+from pliers_workflow.runtime.commit.collector import settle_collector
 from pliers_workflow.signals import stopped_by_signals
 
 from . import address

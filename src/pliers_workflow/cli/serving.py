@@ -12,7 +12,7 @@ from .problems import Problem
 from .program import log_lines, run
 
 if TYPE_CHECKING:
-    from pliers_workflow.runtime.nodes import Role
+    from pliers_workflow.runtime.nodes.registrar import Role
     from pliers_workflow.settings import Settings
 
 

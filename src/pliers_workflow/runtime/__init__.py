@@ -1,1 +1,1 @@
-"""When things happen: the commit of batches, and the services that wake up on their own."""
+"""When things happen: the commit of batches, and the services that wake up on their own; `engine` puts them together."""

@@ -29,7 +29,7 @@ from . import tracing
 from .answers import Accepted, EngineError
 from .failures import DATABASE_AWAY
 from .health import Reading
-from .wakeups import ADMISSION, Slumber
+from .nodes.wakeups import ADMISSION, Slumber
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pliers_workflow.storage.database import AnyConnection
 
     from .answers import Answer
-    from .wakeups import Wakeups
+    from .nodes.wakeups import Wakeups
 
 _log: Final = structlog.get_logger(__name__)
 _sql: Final = queries.load("admission")

@@ -25,12 +25,14 @@ from pliers_workflow.storage import identity
 from pliers_workflow.storage.database import open_pool
 
 from . import tracing
+from .access.audit import Audit
+from .access.tenants import Tenants
+from .access.tokens import Tokens
 from .admission import Admission, queued
 from .answers import Answer, NotFound, RequestKey
-from .audit import Audit
 from .catalog import Catalog
-from .database_check import DatabaseCheck
-from .departures import Departures
+from .commit.pipeline import Pipeline
+from .commit.solo import SoloInterpreter
 from .directory import Directory
 from .event_sources import EventSources, Rejects, SourceServer
 from .event_sources.probe import EventSourcesProbe
@@ -38,50 +40,48 @@ from .feed import Feed
 from .feed.cloudevents import EventMaker
 from .health import Health
 from .health.probes import DatabaseProbe, JobsProbe, LeasesProbe, LogProbe, NodeProbe, NodesProbe, StepsProbe
-from .housekeeping import Housekeeping
 from .inbound.inbox import Inbox
 from .inbound.own import OwnEvents
 from .inbound.probe import EventsProbe
-from .incidents import IncidentResolver, Incidents
 from .jobs.claims import StepClaims
 from .jobs.dead import DeadJobs
+from .jobs.departures import Departures
 from .jobs.executors import Executors
 from .jobs.executors.http import HttpExecutor
 from .jobs.executors.notification import NotificationExecutor
 from .jobs.executors.plugin import PluginExecutor
 from .jobs.executors.script import ScriptExecutor
 from .jobs.external import ExternalTasks
+from .jobs.incidents import IncidentResolver, Incidents
 from .jobs.limits import StepLimits
 from .jobs.orders import ChildStarter, OrderDispatcher
 from .jobs.payloads import CHILD, DEPARTURE, ORDER, RESOLUTION, STEP
 from .jobs.rescuer import LeaseRescuer
+from .jobs.timers import TimerDispatcher
 from .jobs.worker import StepWorker
-from .messenger import Messenger
-from .nodes import NodeRegistrar, new_node_id
+from .nodes.database_check import DatabaseCheck
+from .nodes.housekeeping import Housekeeping
+from .nodes.messenger import Messenger
+from .nodes.registrar import NodeRegistrar, new_node_id
+from .nodes.services import Service
+from .nodes.wakeups import TIMER, TRIGGER, Wakeups, job
 from .outbound import Outbound
-from .pipeline import Pipeline
 from .plugins.discovery import Installed, discover
 from .plugins.probe import PluginsProbe
 from .plugins.registry import PluginRegistry
 from .scripts import ScriptSandbox
-from .services import Service
-from .solo import SoloInterpreter
 from .submissions import Submissions
 from .submissions.events import SubmissionEvents
 from .subscriptions import Subscriptions, SubscriptionServer
 from .subscriptions.probe import SubscriptionsProbe
-from .tenants import Tenants
-from .timers import TimerDispatcher
-from .tokens import Tokens
-from .wakeups import TIMER, TRIGGER, Wakeups, job
 
 if TYPE_CHECKING:
     import asyncpg
 
     from pliers_workflow.settings import Settings
 
-    from .fold import Fold
-    from .principal import Principal
+    from .access.principal import Principal
+    from .commit.fold import Fold
     from .rows import DefinitionRow
 
 _log: Final = structlog.get_logger(__name__)

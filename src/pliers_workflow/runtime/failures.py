@@ -18,7 +18,7 @@ from .answers import EngineError, OutcomeUnknown, Overloaded
 if TYPE_CHECKING:
     from typing import Any
 
-    from .queue import Pending
+    from .commit.queue import Pending
 
 _log = structlog.get_logger(__name__)
 

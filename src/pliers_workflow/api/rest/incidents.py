@@ -31,7 +31,7 @@ from .wire.incidents import (
 )
 
 if TYPE_CHECKING:
-    from pliers_workflow.runtime.incidents import Resolution
+    from pliers_workflow.runtime.jobs.incidents import Resolution
     from pliers_workflow.storage.read_model import IncidentRow, StepEntry
 
 routes = Routes("Incidents", "Steps of instances, and what an operator does when no retry helps.")

@@ -7,7 +7,8 @@ that happens under one name happens one after another, under a lock of that name
 Revisions count across all versions of a name. So an `If-Match` of one version never fits another by chance.
 
 `reading` gives versions and charts, `drafts` keeps documents, `publishing` makes drafts active and puts versions away;
-`change` is what a change of a name holds.
+`change` is what a change of a name holds. `charts` are kept within a bound, `routes` say what a name means just now, and
+`unserved` what no node of this release does.
 """
 
 from __future__ import annotations

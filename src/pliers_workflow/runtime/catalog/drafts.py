@@ -14,11 +14,12 @@ from pliers_workflow.definition.reading import Reading
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.identity import is_uuid
 
-from .. import idempotency, unserved
+from .. import idempotency
 from ..errors import ConflictError
 from ..plugins import checking
 from ..plugins.registry import PluginRegistry
 from ..rows import DefinitionRow
+from . import unserved
 from .change import Change, change_of
 from .reading import Versions
 from .records import check_match, columns, unknown
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
     from pliers_workflow.storage.database import AnyConnection as Connection
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
-    from ..principal import Principal
 
 _sql: Final = queries.load("catalog")
 

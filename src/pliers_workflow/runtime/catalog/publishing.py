@@ -21,8 +21,8 @@ from .records import check_match, fitting, summary_of, unknown
 if TYPE_CHECKING:
     from pliers_workflow.definition.findings import Finding
 
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..principal import Principal
 
 _sql: Final = queries.load("catalog")
 

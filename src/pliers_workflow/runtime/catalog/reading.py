@@ -12,12 +12,12 @@ from pliers_workflow.storage import queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from ..charts import Charts
 from ..errors import ConflictError, InvalidError
 from ..paging import cursor_key
-from ..routes import Routes
 from ..rows import DefinitionRow, DefinitionSummary
+from .charts import Charts
 from .records import fitting, is_version, row_of, unknown
+from .routes import Routes
 
 if TYPE_CHECKING:
     import asyncpg

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from pliers_workflow.storage.database import AnyConnection as Connection
 
-    from ..audit import Audit
-    from ..principal import Principal
+    from ..access.audit import Audit
+    from ..access.principal import Principal
 
 sql: Final = queries.load("directory")
 

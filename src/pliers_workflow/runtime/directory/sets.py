@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .. import departures, idempotency
+from .. import idempotency
 from ..errors import InvalidError, NotFoundError
+from ..jobs import departures
 from ..paging import cursor_key
 from ..rows import SetRow, UserRow
 from ..storable import check_text
@@ -17,8 +18,8 @@ from .keys import MANY_MAX, check_key, check_optional, is_key
 from .users import Users
 
 if TYPE_CHECKING:
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..principal import Principal
 
 Kind: TypeAlias = Literal["role", "group"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pliers_workflow.storage import canonical
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .. import departures, idempotency
+from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
+from ..jobs import departures
 from ..paging import cursor_key
 from ..rows import UserInput, UserRow
 from ..storable import check_text
@@ -19,8 +20,8 @@ from .keys import MANY_MAX, check_user
 if TYPE_CHECKING:
     from pliers_workflow.storage.database import AnyConnection as Connection
 
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..principal import Principal
 
 
 class Users(Base):

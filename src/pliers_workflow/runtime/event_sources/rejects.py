@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import Settings
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
     from ..inbound.inbox import Inbox
-    from ..principal import Principal
 
 _sql: Final = queries.load("event_sources")
 

@@ -17,19 +17,19 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
+from ..nodes.wakeups import READERS
 from ..paging import uuid_cursor
-from ..wakeups import READERS
 from . import kinds, plain
 from .plain import Mapping
 from .rows import EventSourceInput, EventSourceRow
 from .serving import reader_name
 
 if TYPE_CHECKING:
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
+    from ..nodes.wakeups import Wakeups
     from ..outbound import Outbound
-    from ..principal import Principal
-    from ..wakeups import Wakeups
 
 _sql: Final = queries.load("event_sources")
 _feed_sql: Final = queries.load("feed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ..history import decode_record
+from ..commit.history import decode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pliers_workflow.interpreter.events import Event
 
-    from ..history import Record
+    from ..commit.history import Record
 
 #: Lanes are told apart by the last byte of the instance's id, which is random.
 LANES_MAX: Final = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..wakeups import HISTORY, HORIZON, READERS
+from ..nodes.wakeups import HISTORY, HORIZON, READERS
 from .cursors import Cursors
 from .lanes import Lanes
 from .live import LiveSubscriber
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import FeedSettings
 
-    from ..wakeups import Wakeups
+    from ..nodes.wakeups import Wakeups
     from .envelope import Envelope
     from .reader import Reader
 

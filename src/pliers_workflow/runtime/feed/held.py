@@ -10,7 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from ..services import stop
+from ..nodes.services import stop
 
 if TYPE_CHECKING:
     from .cursors import Claimed, LaneKey, Move

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 import structlog
 
-from ..services import stop
-from ..wakeups import Slumber
+from ..nodes.services import stop
+from ..nodes.wakeups import Slumber
 from .cursors import Claimed, LaneKey, LaneLost, Move
 from .held import HeldLane
 from .reader import Reader, Stuck

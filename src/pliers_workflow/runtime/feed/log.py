@@ -21,8 +21,8 @@ from msgspec import Struct
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.paging import BadCursor, decode_cursor, encode_cursor
 
-from ..services import stop
-from ..wakeups import Slumber
+from ..nodes.services import stop
+from ..nodes.wakeups import Slumber
 from .envelope import LoggedRow
 from .relay import LOST
 

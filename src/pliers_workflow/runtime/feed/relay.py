@@ -24,8 +24,8 @@ import structlog
 from pliers_workflow.storage import leases, queries
 
 from ..failures import DATABASE_AWAY
-from ..services import stop
-from ..wakeups import Slumber
+from ..nodes.services import stop
+from ..nodes.wakeups import Slumber
 
 if TYPE_CHECKING:
     from collections.abc import Callable

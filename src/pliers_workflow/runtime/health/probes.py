@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pliers_workflow.settings import MonitoringSettings
     from pliers_workflow.storage.database import AnyConnection
 
+    from ..commit.pipeline import Pipeline
     from ..jobs.external import ExternalTasks
     from ..jobs.worker import StepWorker
-    from ..messenger import Messenger
-    from ..nodes import NodeRegistrar
-    from ..pipeline import Pipeline
+    from ..nodes.messenger import Messenger
+    from ..nodes.registrar import NodeRegistrar
 
 _nodes: Final = queries.load("nodes")
 _leases: Final = queries.load("leases")

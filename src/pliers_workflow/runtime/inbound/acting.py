@@ -19,7 +19,7 @@ from msgspec import Struct
 from pliers_workflow.definition.listening import SUBMISSION, Doing, type_matches
 from pliers_workflow.storage import canonical, identity, queries
 
-from ..mapping import Failure
+from ..submissions.mapping import Failure
 from .delivering import Deliverer, digest, failed, in_order, refused, result, taken
 from .matching import Candidate, Match, Scope, match
 from .rows import EventStatus, Result, Stored

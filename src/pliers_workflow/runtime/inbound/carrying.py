@@ -19,7 +19,7 @@ from pliers_workflow.storage import queries
 
 from ..answers import ShuttingDown
 from ..failures import NOT_NOW
-from ..mapping import Failure
+from ..submissions.mapping import Failure
 from .acting import Acted, Actor, Again, encoded, forget_after
 from .delivering import failed
 from .matching import Match

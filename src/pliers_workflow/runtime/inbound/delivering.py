@@ -20,8 +20,8 @@ from pliers_workflow.storage.identity import is_uuid
 from .. import tracing
 from ..answers import Accepted, RequestKey
 from ..errors import InvalidError
-from ..mapping import Failure
 from ..storable import find_unstorable
+from ..submissions.mapping import Failure
 from .rows import Result, Stored
 
 if TYPE_CHECKING:

@@ -37,11 +37,11 @@ from .waiting import Waits, stored_of
 if TYPE_CHECKING:
     from pliers_workflow.settings import Settings
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
     from ..catalog import Catalog
     from ..directory import Directory
-    from ..principal import Principal
     from .cloudevents import Incoming
     from .delivering import Execute
 

@@ -25,8 +25,8 @@ from pliers_workflow.interpreter.correlation import key_text
 from pliers_workflow.interpreter.draft import describe, event_fields, plain
 from pliers_workflow.storage import canonical
 
-from ..mapping import Failure, put
 from ..storable import BYTES_MAX, find_unstorable
+from ..submissions.mapping import Failure, put
 
 #: interpreter steps that the expressions of one listener may take together
 _BUDGET_STEPS: Final = 20_000

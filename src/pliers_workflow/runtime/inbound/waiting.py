@@ -34,13 +34,13 @@ from pliers_workflow.storage import canonical, queries
 from .. import tracing
 from ..answers import EngineError
 from ..failures import DATABASE_AWAY
-from ..mapping import Failure
+from ..submissions.mapping import Failure
 from .delivering import failed, refused, result, taken
 from .matching import Match, Scope, match, receiving
 from .rows import Result, Stored
 
 if TYPE_CHECKING:
-    from ..fold import Fold
+    from ..commit.fold import Fold
     from .delivering import Deliverer
     from .rules import Rules
 

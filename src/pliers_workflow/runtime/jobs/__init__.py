@@ -5,6 +5,7 @@ claims it: for so long (`lease_until`) it is theirs, and the fencing token tells
 changes an indexed column, and every claim begins at a watermark, so that claims cost the same after a million jobs.
 
 - `payloads`: what the rows say.
-- `service`: `JobService`, for jobs that the engine serves itself, by kind: timers, orders, starts of sub-workflows.
+- `service`: `JobService`, for jobs that the engine serves itself, by kind: `timers`, `orders` and starts of sub-workflows,
+  many `incidents` resolved at once, `departures` of people who are asked.
 - `lanes`, `claims`: steps, claimed by queue; tenants take turns, and within a tenant definitions do.
 """

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pliers_workflow.settings import Settings
     from pliers_workflow.storage.database import AnyConnection as Connection
 
-    from ..fold import Fold
+    from ..commit.fold import Fold
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("steps")

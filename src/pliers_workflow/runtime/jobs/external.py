@@ -32,7 +32,7 @@ from pliers_workflow.storage import canonical, queries
 from .. import idempotency, tracing
 from ..answers import ShuttingDown, TooManyWaiting
 from ..failures import DATABASE_AWAY
-from ..wakeups import Slumber
+from ..nodes.wakeups import Slumber
 from . import limits
 from .settling import Execute, Settled, settle
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import Settings
 
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..principal import Principal
     from .claims import ClaimedStep, StepClaims
     from .settling import Result
 

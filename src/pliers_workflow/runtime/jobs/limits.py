@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from pliers_workflow.storage.database import AnyConnection as Connection
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
-    from ..principal import Principal
 
 _sql: Final = queries.load("limits")
 

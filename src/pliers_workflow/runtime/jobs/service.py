@@ -28,7 +28,7 @@ from msgspec import Struct
 from pliers_workflow.storage import queries
 
 from ..failures import DATABASE_AWAY, NOT_NOW
-from ..wakeups import Slumber
+from ..nodes.wakeups import Slumber
 
 if TYPE_CHECKING:
     import asyncpg

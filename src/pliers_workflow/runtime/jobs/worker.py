@@ -26,7 +26,7 @@ from pliers_workflow.storage import canonical, queries
 from .. import tracing
 from ..answers import EngineError, InstanceTooNew, ShuttingDown
 from ..failures import DATABASE_AWAY, NOT_NOW
-from ..wakeups import Slumber
+from ..nodes.wakeups import Slumber
 from . import limits
 from .breakers import Breakers
 from .claims import ClaimedStep, StepClaims

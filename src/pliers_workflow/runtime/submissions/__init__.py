@@ -10,7 +10,7 @@ from the submission: it stays as a dead job, which an operator can see and retry
 
 What happens to a submission is an event, too, kept in the same statement or transaction (`events`).
 
-`bindings` are the standing orders, `starts` makes what they owe from the `jobs` it is written down in, and `forms` keeps
+`bindings` are the standing orders, `mapping` what comes of one for a submission, `starts` makes what they owe from the `jobs` it is written down in, and `forms` keeps
 what was submitted.
 """
 

@@ -16,18 +16,18 @@ from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from .. import idempotency
 from ..errors import InvalidError, NotFoundError
-from ..mapping import check
 from ..paging import uuid_cursor
 from ..rows import BindingInput, BindingRow, DefinitionRow, SubmissionEvent
 from ..storable import check_text, find_unstorable
+from .mapping import check
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
     from ..catalog import Catalog
-    from ..principal import Principal
 
 _sql: Final = queries.load("submissions")
 

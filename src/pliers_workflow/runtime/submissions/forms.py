@@ -14,10 +14,10 @@ from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from .. import idempotency
+from ..access.principal import Principal
 from ..answers import RequestKey
 from ..errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, PreconditionFailedError
 from ..paging import uuid_cursor
-from ..principal import Principal
 from ..rows import SubmissionAnswer, SubmissionRow
 from ..storable import BYTES_MAX, check_object, check_text
 from .events import Told

@@ -11,8 +11,8 @@ from msgspec import Struct
 from pliers_workflow.interpreter.commands import Trace
 from pliers_workflow.storage import canonical
 
-from ..mapping import Order
 from ..rows import DefinitionRow, FailedStart
+from .mapping import Order
 
 if TYPE_CHECKING:
     import asyncpg

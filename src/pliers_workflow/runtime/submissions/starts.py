@@ -17,19 +17,19 @@ from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
 from .. import idempotency, tracing
+from ..access.principal import Principal
 from ..answers import Accepted, Answer, EngineError, RequestKey
 from ..errors import InvalidError, NotFoundError
 from ..failures import DATABASE_AWAY, set_apart
-from ..mapping import Failure, Order, Scope, holds, mapped
 from ..paging import uuid_cursor
-from ..principal import Principal
 from ..rows import DefinitionRow, FailedStart, SubmissionAnswer, SubmissionRow
 from ..storable import BYTES_MAX
 from .events import SubmissionEvents
 from .jobs import Job, Payload, Start, error_of, failed_row, failure_of, job_name, job_of
+from .mapping import Failure, Order, Scope, holds, mapped
 
 if TYPE_CHECKING:
-    from ..audit import Audit
+    from ..access.audit import Audit
     from ..catalog import Catalog
 
 _log = structlog.get_logger(__name__)

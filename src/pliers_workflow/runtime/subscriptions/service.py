@@ -19,10 +19,10 @@ from pliers_workflow.storage.paging import LIMIT_MAX, BadCursor, Page, make_page
 
 from .. import idempotency
 from ..errors import ConflictError, InvalidError, NotFoundError, PreconditionFailedError
+from ..nodes.wakeups import READERS
 from ..outbound.signing import new_secret
 from ..paging import uuid_cursor
 from ..storable import check_text
-from ..wakeups import READERS
 from . import filters, sinks
 from .reader import reader_name
 from .rows import SubscriptionInput, SubscriptionRow, SubscriptionStatus
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import Settings
 
+    from ..access.audit import Audit
+    from ..access.principal import Principal
     from ..answers import RequestKey
-    from ..audit import Audit
     from ..feed import Feed
+    from ..nodes.wakeups import Wakeups
     from ..outbound import Outbound
-    from ..principal import Principal
-    from ..wakeups import Wakeups
 
 _sql: Final = queries.load("event_subscriptions")
 _feed_sql: Final = queries.load("feed")

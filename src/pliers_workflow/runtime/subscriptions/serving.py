@@ -11,7 +11,7 @@ import structlog
 from pliers_workflow.storage import queries
 
 from ..feed.revised import RevisedReaders
-from ..wakeups import READERS
+from ..nodes.wakeups import READERS
 from . import filters, sinks
 from .reader import SubscriptionReader, reader_name
 from .sinks import SigningSecret
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import SubscriptionSettings
 
-    from ..audit import Audit
+    from ..access.audit import Audit
     from ..feed import Reader
     from ..feed.cloudevents import EventMaker
+    from ..nodes.wakeups import Wakeups
     from ..outbound import Outbound
-    from ..wakeups import Wakeups
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("event_subscriptions")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import NotificationSettings
 
+    from ...commit.sources import FactLoader
     from ...outbound import Outbound
-    from ...sources import FactLoader
     from ..claims import ClaimedStep
 
 _sql: Final = queries.load("steps")

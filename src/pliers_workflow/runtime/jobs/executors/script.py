@@ -11,7 +11,7 @@ from ...scripts import TIMEOUT_MS_MAX
 from ..failures import StepFailure
 
 if TYPE_CHECKING:
-    from ...sources import Scripts
+    from ...commit.sources import Scripts
     from ..claims import ClaimedStep
 
 #: How an answer begins that says nothing about the script: it was not run at all.

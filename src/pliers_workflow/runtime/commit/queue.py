@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pliers_workflow.interpreter.interpret import is_unattended
 
-from .answers import Answer, RequestKey
+from ..answers import Answer, RequestKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

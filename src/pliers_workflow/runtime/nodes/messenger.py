@@ -24,7 +24,7 @@ from msgspec import Struct
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.database import connect
 
-from .failures import DATABASE_AWAY
+from ..failures import DATABASE_AWAY
 from .wakeups import NODES
 
 if TYPE_CHECKING:

@@ -22,19 +22,19 @@ from pliers_workflow.storage import queries
 from pliers_workflow.storage.identity import is_uuid
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency
-from .errors import ForbiddenError, InvalidError, NotFoundError
-from .paging import uuid_cursor
+from .. import idempotency
+from ..errors import ForbiddenError, InvalidError, NotFoundError
+from ..paging import uuid_cursor
+from ..rows import TokenRow
+from ..storable import check_text
 from .principal import PERMISSIONS, Principal
-from .rows import TokenRow
-from .storable import check_text
 
 if TYPE_CHECKING:
     import asyncpg
 
     from pliers_workflow.storage.database import AnyConnection as Connection
 
-    from .answers import RequestKey
+    from ..answers import RequestKey
     from .audit import Audit
 
 _sql: Final = queries.load("tokens")

@@ -20,11 +20,11 @@ import msgspec
 from pliers_workflow.interpreter.commands import Actor, Command, FireTimer
 from pliers_workflow.interpreter.rejections import Reason, Rejection
 
-from . import tracing
-from .answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, ShuttingDown
-from .failures import NOT_NOW
-from .jobs.payloads import TIMER, read_timer
-from .jobs.service import AWAY, TOO_NEW, ClaimedJob, Failed, JobService, Result, Served
+from .. import tracing
+from ..answers import Accepted, Answer, EngineError, InstanceTooNew, NotFound, ShuttingDown
+from ..failures import NOT_NOW
+from .payloads import TIMER, read_timer
+from .service import AWAY, TOO_NEW, ClaimedJob, Failed, JobService, Result, Served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -32,7 +32,7 @@ from pliers_workflow.definition.expressions import (
 from pliers_workflow.definition.findings import Finding, pointer
 from pliers_workflow.interpreter.draft import describe, plain
 
-from .storable import find_unstorable
+from ..storable import find_unstorable
 
 #: What expressions of a binding may read.
 ROOTS: Final = frozenset({"submission", "metadata", "now"})

@@ -33,7 +33,7 @@ from pliers_workflow.storage.database import discard_stale_plans
 from pliers_workflow.storage.formats import FORMAT, NewerFormat
 from pliers_workflow.storage.parts import Unstorable
 
-from .answers import (
+from ..answers import (
     Accepted,
     Answer,
     EngineError,
@@ -45,9 +45,9 @@ from .answers import (
     RequestKey,
     ShuttingDown,
 )
+from ..failures import CONNECTION_LOST, DATABASE_AWAY, KEY_CONSTRAINT, TRANSIENT, key_was_used, refuse
 from .aside import ROUNDS_MAX, Aside, definition_of
 from .facts import FactCache
-from .failures import CONNECTION_LOST, DATABASE_AWAY, KEY_CONSTRAINT, TRANSIENT, key_was_used, refuse
 from .fold import Fold
 from .history import decode_record, fold_records
 from .queue import FURTHER_BATCH_MIN, CommandQueue, Key, Pending

@@ -21,11 +21,11 @@ from msgspec import Struct
 from pliers_workflow.interpreter.commands import Command, ReplaceApprovers
 from pliers_workflow.storage import queries
 
-from .answers import EngineError, InstanceTooNew, ShuttingDown
-from .failures import DATABASE_AWAY
-from .jobs.payloads import DEPARTURE
-from .jobs.service import AWAY, TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
-from .jobs.settling import ENGINE, Execute
+from ..answers import EngineError, InstanceTooNew, ShuttingDown
+from ..failures import DATABASE_AWAY
+from .payloads import DEPARTURE
+from .service import AWAY, TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
+from .settling import ENGINE, Execute
 
 if TYPE_CHECKING:
     import asyncpg

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pliers_workflow.storage import canonical, queries
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from .errors import ForbiddenError, NotFoundError
-from .paging import cursor_key
-from .rows import AuditRow, Verification
+from ..errors import ForbiddenError, NotFoundError
+from ..paging import cursor_key
+from ..rows import AuditRow, Verification
 
 if TYPE_CHECKING:
     import asyncpg

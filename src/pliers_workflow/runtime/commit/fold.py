@@ -29,9 +29,9 @@ from pliers_workflow.interpreter.effects import (
 )
 from pliers_workflow.storage.formats import FORMAT
 
-from .answers import Accepted, Answer
+from ..answers import Accepted, Answer
+from ..jobs.payloads import child_job, order_job, step_job, timer_job
 from .history import encode_record, first_hash, next_hash
-from .jobs.payloads import child_job, order_job, step_job, timer_job
 
 if TYPE_CHECKING:
     from pliers_workflow.interpreter.instance import Incident, Instance

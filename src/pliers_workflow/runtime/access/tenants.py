@@ -18,16 +18,16 @@ from msgspec.structs import replace
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.paging import LIMIT_MAX, Page, make_page
 
-from . import idempotency
-from .errors import ConflictError, InvalidError, NotFoundError
-from .paging import cursor_key
-from .rows import TenantRow
-from .storable import check_text
+from .. import idempotency
+from ..errors import ConflictError, InvalidError, NotFoundError
+from ..paging import cursor_key
+from ..rows import TenantRow
+from ..storable import check_text
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from .answers import RequestKey
+    from ..answers import RequestKey
     from .audit import Audit
     from .principal import Principal
     from .tokens import Tokens

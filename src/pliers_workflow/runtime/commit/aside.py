@@ -18,8 +18,8 @@ from pliers_workflow.storage import instances as storage
 from pliers_workflow.storage.batch_writes import BatchWrites, save
 from pliers_workflow.storage.parts import Unstorable
 
-from .answers import EngineError, InstanceTooNew, NotFound, OutcomeUnknown, Overloaded
-from .failures import CONNECTION_LOST, TRANSIENT, key_was_used, refuse
+from ..answers import EngineError, InstanceTooNew, NotFound, OutcomeUnknown, Overloaded
+from ..failures import CONNECTION_LOST, TRANSIENT, key_was_used, refuse
 from .fold import Fold
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import structlog
 from pliers_workflow.interpreter.instance import Status
 
 if TYPE_CHECKING:
-    from .fold import Fold
+    from ..commit.fold import Fold
 
 _log = structlog.get_logger(__name__)
 

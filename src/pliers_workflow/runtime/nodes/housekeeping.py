@@ -17,15 +17,15 @@ import structlog
 
 from pliers_workflow.storage import leases, partitions, queries
 
-from .failures import DATABASE_AWAY, set_apart
+from ..failures import DATABASE_AWAY, set_apart
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .event_sources import Rejects
-    from .inbound.inbox import Inbox
-    from .plugins.registry import PluginRegistry
-    from .submissions import Submissions
+    from ..event_sources import Rejects
+    from ..inbound.inbox import Inbox
+    from ..plugins.registry import PluginRegistry
+    from ..submissions import Submissions
 
 _log = structlog.get_logger(__name__)
 _sql: Final = queries.load("upkeep")

@@ -22,8 +22,8 @@ from pliers_workflow import __version__
 from pliers_workflow.storage import queries
 from pliers_workflow.storage.formats import FORMAT, FORMAT_WRITTEN_MIN, agreed
 
-from .answers import EngineError
-from .failures import DATABASE_AWAY
+from ..answers import EngineError
+from ..failures import DATABASE_AWAY
 from .wakeups import NODES, Slumber
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from pliers_workflow.interpreter.rejections import Rejection
 from pliers_workflow.storage import canonical, identity, queries
 from pliers_workflow.storage.read_model import IncidentFilter
 
-from . import idempotency
-from .answers import Accepted, Answer, EngineError, RequestKey, ShuttingDown
-from .errors import InvalidError, NotFoundError
-from .failures import NOT_NOW
-from .jobs.payloads import RESOLUTION
-from .jobs.service import AWAY, Again, ClaimedJob, Failed, JobService, Result, Served
-from .storable import check_text, find_unstorable
+from .. import idempotency
+from ..answers import Accepted, Answer, EngineError, RequestKey, ShuttingDown
+from ..errors import InvalidError, NotFoundError
+from ..failures import NOT_NOW
+from ..storable import check_text, find_unstorable
+from .payloads import RESOLUTION
+from .service import AWAY, Again, ClaimedJob, Failed, JobService, Result, Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from pliers_workflow.settings import Settings
 
-    from .audit import Audit
-    from .jobs.settling import Execute
-    from .principal import Principal
+    from ..access.audit import Audit
+    from ..access.principal import Principal
+    from .settling import Execute
 
 _sql: Final = queries.load("resolutions")
 _jobs: Final = queries.load("jobs")

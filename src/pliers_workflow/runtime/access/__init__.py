@@ -1,0 +1,1 @@
+"""Who may do what: tenants, tokens and the principals behind them, and the audit of what they did."""
