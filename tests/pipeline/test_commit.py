@@ -253,6 +253,27 @@ async def test_a_vote_rests_on_the_directory_as_it_is_at_the_commit(world: World
     assert answer.reason is Reason.NOT_AN_APPROVER
 
 
+async def test_a_directory_that_changes_all_the_while_is_no_fault_of_a_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is overtaken, and asks for the same facts again: it was given up as one that asks without an end."""
+    definition = await world.publish(example("expense_report"))
+    started = await world.start(definition)
+    load, changes = world.engine.directory.load_facts, 0
+
+    async def changing(*arguments: Any) -> Any:
+        nonlocal changes
+        if changes < 40:
+            changes += 1
+            await world.engine.pool.execute("UPDATE tenants SET directory_revision = directory_revision + 1")
+        return await load(*arguments)
+
+    monkeypatch.setattr(world.engine.directory, "load_facts", changing)
+    answer = await world.do(started.instance.id, "ada", FireTrigger("submit"))
+    assert isinstance(answer, Accepted), answer
+    assert changes == 40
+
+
 async def test_a_full_queue_says_so(make_world: MakeWorld) -> None:
     """Beyond its bound the queue takes no more; what it has taken is answered."""
     world = await make_world(queue_length_max=50)

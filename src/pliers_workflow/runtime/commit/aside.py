@@ -123,7 +123,8 @@ class Aside:
     async def _commit_alone(self, connection: Any, key: Key, pending: Pending, format: int) -> None:
         request = pending.request
         requests = [] if request is None else [(key[0], request.principal, request.route, request.key)]
-        for _ in range(ROUNDS_MAX):
+        rounds = overtaken = 0
+        while rounds < ROUNDS_MAX * 2 and overtaken < ROUNDS_MAX:
             loaded, known = await storage.load(connection, [key], requests)
             if known or (pending.uncertain and await storage.applied(connection, [pending.sought])):
                 self._queue.give_back(key, [pending])  # done meanwhile; the next batch reads what it came to
@@ -151,6 +152,7 @@ class Aside:
                 answers = await asyncio.gather(*(self._scripts.run(request) for request in result.scripts))
                 pending.facts = dict(pending.facts or {})
                 pending.facts.update({r.key: a for r, a in zip(result.scripts, answers, strict=True)})
+                rounds += 1
                 continue
             if isinstance(result, Rejection):
                 if pending.may_be_committed(fold.revision):
@@ -179,6 +181,7 @@ class Aside:
                 pending.answer(fold.answers[0][1])
                 self._committed((fold,))
                 return
+            overtaken += 1
         pending.fail(OutcomeUnknown(pending.command.id) if pending.uncertain else Overloaded(1.0))
 
 

@@ -72,8 +72,8 @@ class Fold:
     """One instance in one batch."""
 
     __slots__ = (
-        "answers", "awaited", "base", "deferred", "directory_revision", "dropped", "format", "hash", "incidents", "instance",
-        "jobs", "key", "keys", "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rows", "settled",
+        "answers", "asking", "awaited", "base", "deferred", "directory_revision", "dropped", "format", "hash", "incidents", "instance",
+        "jobs", "key", "keys", "next", "now", "opened", "parked", "pendings", "resolved", "rests_on_directory", "rounds", "rows", "settled",
         "unawaited",
     )  # fmt: skip
 
@@ -90,6 +90,9 @@ class Fold:
         self.rests_on_directory = False
         #: position of the command to be interpreted next
         self.next = 0
+        #: position of the command that asked for directory facts last, and how often it did so in this batch
+        self.asking = 0
+        self.rounds = 0
         self.rows: list[_Row] = []
         #: answers that are given when the batch is committed
         self.answers: list[tuple[Pending, Answer]] = []

@@ -552,8 +552,11 @@ class Pipeline:
                     fold.parked = result
                     fold.defer()
                     return ()
-                pending.rounds += 1
-                if pending.rounds > ROUNDS_MAX * 2:
+                # Counted anew in each batch: a directory that changes all the while is no fault of the command.
+                if fold.asking != fold.next:
+                    fold.asking, fold.rounds = fold.next, 0
+                fold.rounds += 1
+                if fold.rounds > ROUNDS_MAX * 2:
                     pending.fail(EngineError(f"the command still asks for {', '.join(result.keys)}"))
                     fold.next += 1
                     continue

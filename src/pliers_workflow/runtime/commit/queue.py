@@ -75,7 +75,7 @@ class Pending:
         self.facts: dict[str, Fact] | None = None
         #: the time at which it was interpreted first: scripts are asked about that moment, and it must not move on
         self.now: datetime | None = None
-        #: rounds of fetching
+        #: rounds of scripts
         self.rounds = 0
         #: needs more work than a batch allows
         self.alone = False
