@@ -17,7 +17,7 @@ import pytest
 
 from pliers_workflow.cli.node import Order
 from pliers_workflow.client.http import ConnectionLost, HttpClient
-from pliers_workflow.client.server import ServerFailed
+from pliers_workflow.client.server import LocalServer, ServerFailed
 from pliers_workflow.settings import Settings
 from tests.nodes.conftest import until
 from tests.nodes.processes import Cluster, Node
@@ -256,6 +256,26 @@ async def test_all_nodes_finish_what_they_have_begun(cluster: Cluster, tell: Any
     assert "stopped at once" not in node.server.log.read_text()
     assert await instances(cluster) >= {each for caller in callers for each in caller.acknowledged}
     assert await cluster.fetch("SELECT FROM service_leases WHERE until > now()") == []
+
+
+async def test_told_to_stop_while_its_nodes_begin_to_answer(cluster: Cluster) -> None:
+    """Whenever it comes: nodes that are there drain, and the command ends with 0. It failed, as its address was closed."""
+    for attempt in range(3):
+        server = LocalServer(
+            cluster.dsn,
+            cluster.folder / f"early{attempt}.log",
+            settings={"SERVER__PROCESSES": 2, "NODE__DRAIN_DELAY": 0},
+        )
+        starting = asyncio.create_task(server.start())
+
+        async def one_there() -> bool:
+            return bool(await pids(cluster))
+
+        await until(one_there, seconds=60)
+        server.ask_to_stop()
+        assert await server.ended() == 0, server.log.read_text()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert await pids(cluster) == {}
 
 
 async def test_a_second_signal_stops_all_at_once(cluster: Cluster) -> None:

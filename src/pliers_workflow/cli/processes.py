@@ -113,7 +113,7 @@ class Processes:
             reason = report.problem
             if report.ready and first:
                 self._awaited -= 1
-                if not self._awaited:
+                if not self._awaited and not self._stopping.is_set():  # its address is closed then
                     self._ready()
             elif report.ready:
                 _log.info("node_started_again", pid=node.pid)
