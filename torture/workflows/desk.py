@@ -75,9 +75,6 @@ class Desk(Model):
         if deed.kind == "decide":
             self.end("completed", "granted" if deed.name == "approve" else "refused")
 
-    def resumes(self, at: datetime) -> None:
-        """Who has left meanwhile may be replaced."""
-
     def apply(self, row: Row) -> None:
         """Take note of who is asked from now on."""
         super().apply(row)

@@ -311,9 +311,8 @@ class Pipeline:
             return
         except TRANSIENT as error:
             _log.info("batch_again", error=repr(error))
-            if any(
-                pendings[0].attempts for _, pendings in batch
-            ):  # what is in the way may be in the way of itself alone
+            # The first time it is run again as it is; after that, what is in the way must not be in everybody's.
+            if any(pendings[0].attempts for _, pendings in batch):
                 await self._halve(connection, batch, error)
             else:
                 self._requeue(batch)

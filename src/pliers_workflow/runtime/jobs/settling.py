@@ -62,8 +62,9 @@ async def settle(
     Give a result to its instance.
 
     An output that the instance cannot take (too large, say) fails the step instead, for good: nothing is gained by running
-    it again. Details of a failure that no database holds are left out: a failure is always told. `key` makes the request's key, of which the fallback has one of its own. Raises `EngineError` where it cannot
-    be known now whether it was applied: repeat it.
+    it again. Details of a failure that no database holds are left out: a failure is always told. `key` makes the request's
+    key, of which the fallback has one of its own. Raises `EngineError` where it cannot be known now whether it was applied:
+    repeat it.
     """
     if isinstance(result, FailStep) and result.details:
         result = replace(result, details=_kept(result.details))
