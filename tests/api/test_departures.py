@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pliers_workflow.runtime.answers import EngineError, Overloaded
 from pliers_workflow.runtime.jobs import departures
 from pliers_workflow.runtime.rows import UserInput
 from tests.api.world import EXPENSE, World
@@ -196,3 +197,28 @@ async def test_what_somebody_who_has_left_has_begun_is_still_found(desk: World) 
         body = {"data": {"amount": 1}, "requester": person}
         refused = await desk.admin("POST", "/workflows/desk/instances", body, status=422)
         assert refused.json()["code"] == "unknown_user"
+
+
+async def test_one_that_cannot_be_told_is_in_nobodys_way(desk: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a moment in which the engine is busy: that counts as no attempt, and the page is told again."""
+    monkeypatch.setattr(departures, "_PAGE", 2)
+    paths = [await asks_mia(desk) for _ in range(4)]
+    broken, busy = paths[0].rpartition("/")[2], 1
+    execute = desk.engine.departures._execute
+
+    async def failing(tenant_id: str, instance_id: str, *rest: Any, **options: Any) -> Any:
+        nonlocal busy
+        if busy:
+            busy -= 1
+            raise Overloaded(1.0)
+        if instance_id == broken:
+            raise EngineError("a defect")
+        return await execute(tenant_id, instance_id, *rest, **options)
+
+    monkeypatch.setattr(desk.engine.departures, "_execute", failing)
+    await desk.admin("DELETE", "/users/mia", status=200)
+    await look(desk)
+    await desk.engine.pool.execute("UPDATE workflow_jobs SET due_at = now() WHERE due_at < now() + interval '5 s'")
+    await look(desk)
+    assert [await asked(desk, path) for path in paths] == [[("user", "mia")], *[[("role", "finance")]] * 3]
+    assert await waiting(desk) == ["later"]

@@ -16,13 +16,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from pliers_workflow.interpreter.commands import Command, ReplaceApprovers
 from pliers_workflow.storage import queries
 
 from ..answers import EngineError, InstanceTooNew, ShuttingDown
-from ..failures import DATABASE_AWAY
+from ..failures import NOT_NOW
 from .payloads import DEPARTURE
 from .service import AWAY, TOO_NEW, Again, ClaimedJob, Failed, JobService, Result, Served
 from .settling import ENGINE, Execute
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pliers_workflow.settings import Settings
     from pliers_workflow.storage.database import AnyConnection as Connection
 
+_log: Final = structlog.get_logger(__name__)
 _sql: Final = queries.load("departures")
 
 #: until the second look: longer than the commit of a batch may take
@@ -77,9 +79,7 @@ class Departures(JobService):
             return Served.KEPT
         except InstanceTooNew:
             return TOO_NEW
-        except EngineError as error:
-            return Failed(str(error))
-        except DATABASE_AWAY:
+        except NOT_NOW:
             return AWAY
         except msgspec.DecodeError as error:
             return Failed(f"the job cannot be read: {error}", for_good=True)
@@ -88,7 +88,13 @@ class Departures(JobService):
         payload = msgspec.json.decode(job.payload, type=DeparturePayload)
         kinds, keys = zip(*payload.approvers, strict=True)
         rows = await self._pool.fetch(_sql.asking, tenant_id, kinds, keys, payload.after, _PAGE)
-        await asyncio.gather(*(self._tell(tenant_id, job, row["id"]) for row in rows))
+        told = await asyncio.gather(*(self._tell(tenant_id, job, row["id"]) for row in rows), return_exceptions=True)
+        for row, error in zip(rows, told, strict=True):
+            if isinstance(error, EngineError) and not isinstance(error, (ShuttingDown, InstanceTooNew, *NOT_NOW)):
+                # One that cannot be told keeps nobody else from being told; the second look tries it again.
+                _log.error("departure_not_told", instance=row["id"], error=str(error))
+            elif error is not None:
+                raise error
         if len(rows) < _PAGE:
             return Served.DONE
         further = msgspec.structs.replace(payload, after=rows[-1]["id"])
